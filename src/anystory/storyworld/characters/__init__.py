@@ -1,0 +1,1 @@
+"""Characters: bodies, heads, patterns, emblems and wear, drawn by kind, pose and view."""
