@@ -1,0 +1,41 @@
+# Every target sets itself up: a .venv is made when there is none, and the package is installed into it
+# again whenever pyproject.toml or constraints.txt change.
+
+VENV   ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN    := $(VENV)/bin
+# Pinned versions need Python 3.11; on 3.10 the ranges in pyproject.toml decide.
+PINS    = $$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+# Draws the demo's pictures and sheets into demo-out/.
+demo: $(VENV)/.installed
+	$(BIN)/anystory demo --out demo-out
+
+# Two workers with one thread each: torch would otherwise start a thread per core in every worker.
+test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) demo-out build dist .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "anystory needs Python 3.10 or newer: no python3 was found" >&2; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "anystory needs Python 3.10 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet $(PINS) -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet $(PINS) -e ".[dev]"
+	touch $@ $(VENV)/.installed

@@ -1,0 +1,78 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["atomic_write"]
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; what is written there becomes `path` when the block ends well.
+
+        with atomic_write(folder / "model.safetensors") as temporary:
+            save_file(tensors, temporary)
+
+    The temporary file has the same suffix (so that savers can tell the format) and lies in the same folder
+    (so that the rename is atomic). It is flushed to disk before the rename and removed when the block raises.
+
+    Args:
+        path: the file to write. Missing parent folders are made.
+        overwrite: when false, an existing `path` is left alone and FileExistsError is raised, even if it
+            appeared while the block ran.
+
+    Raises:
+        FileExistsError: `path` exists and `overwrite` is false.
+        FileNotFoundError: the block wrote nothing to the temporary path.
+    """
+    path = Path(path)
+    if not overwrite and path.exists():
+        raise FileExistsError(f"{path} exists already")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        if overwrite:
+            os.replace(temporary, path)
+        else:
+            _move_without_overwriting(temporary, path)
+        _flush_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut, where the system can (Windows cannot open a folder)."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def _move_without_overwriting(source: Path, target: Path) -> None:
+    """Unlike a rename, a hard link fails when the target exists: no gap between the check and the act."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise FileExistsError(f"{target} exists already") from None
+    except OSError:  # a file system without hard links: the check is the best there is
+        if target.exists():
+            raise FileExistsError(f"{target} exists already") from None
+        os.replace(source, target)
