@@ -1,0 +1,314 @@
+"""SubjectAdapter: all trained modules together, apart from the frozen base they are made for.
+
+Shapes: B samples, N subjects, S = N + 1 slots with the background last, P image tokens of width Dc,
+c latent channels, h × w reference latent size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Literal
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from anystory.models.attention import KeyValue, RoutedCrossAttnProcessor, RoutedSelfAttnProcessor
+from anystory.models.conditioning import SubjectConditioning
+from anystory.models.configs import AdapterConfig
+from anystory.models.encoders import (
+    EncodedSubjects,
+    encode_slots,
+    routing_qformer,
+    scatter_present,
+    subject_qformer,
+)
+from anystory.models.layout import AttentionLayer, layout_of_config, unet_layout
+from anystory.models.reference_net import ReferenceNet, config_of_unet
+from anystory.models.router import Router
+
+Stage = Literal["encoder", "router"]
+
+# Module names of the two training stages (3.4).
+_STAGES: dict[str, tuple[str, ...]] = {
+    "encoder": ("subject_qformer", "reference_net", "cross_projections", "reference_projections"),
+    "router": ("routing_qformer", "routers"),
+}
+
+# A fresh Ŵ_v makes injected values this small against the text's, so that training starts near the base model;
+# zero would start nearer, but then nothing before Ŵ_v gets a gradient.
+_INITIAL_VALUE = 0.1
+
+
+class SubjectAdapter(ModelMixin, ConfigMixin):
+    """Encoders, router and projections of AnyStory for one kind of U-Net, which itself is never altered.
+
+    Args:
+        unet_config: configuration of the `UNet2DConditionModel` it is made for.
+        adapter_config: fields of an `AdapterConfig`.
+
+    Raises:
+        ValueError: a size is not valid, or the U-Net is not of the SDXL kind.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["BasicTransformerBlock", "ResnetBlock2D", "IPAdapterPlusImageProjectionBlock"]
+
+    @register_to_config
+    def __init__(self, unet_config: dict[str, Any], adapter_config: dict[str, int]) -> None:
+        super().__init__()
+        self.sizes = AdapterConfig(**adapter_config)
+        self.layers = layout_of_config(unet_config)
+        self.reference_net = ReferenceNet(unet_config)
+        self.subject_qformer = subject_qformer(self.sizes)
+        self.routing_qformer = routing_qformer(self.sizes)
+        self.routers = nn.ModuleDict(
+            {
+                module_key(layer.cross_attention): Router(
+                    layer.dim, self.sizes.routing_dim, self.sizes.router_dim, self.sizes.router_heads
+                )
+                for layer in self.layers
+            }
+        )
+        self.cross_projections = nn.ModuleDict(
+            {
+                module_key(layer.cross_attention): KeyValue(self.sizes.token_dim, layer.inner_dim)
+                for layer in self.layers
+            }
+        )
+        self.reference_projections = nn.ModuleDict(
+            {
+                module_key(layer.self_attention): KeyValue(layer.dim, layer.inner_dim)
+                for layer in self.layers[1:]
+            }
+        )
+
+    @classmethod
+    def from_unet(cls, unet: UNet2DConditionModel, config: AdapterConfig) -> Self:
+        """A fresh adapter on the U-Net's device and in its dtype.
+
+        ReferenceNet and `W̃` start from the U-Net's weights, `Ŵ` small and random.
+
+        Raises:
+            ValueError: the U-Net is not of the SDXL kind.
+        """
+        with unet.device:
+            adapter = cls(unet_config=config_of_unet(unet), adapter_config=asdict(config))
+        adapter.to(unet.dtype)
+        adapter._initialise(unet)
+        return adapter
+
+    @torch.no_grad()
+    def _initialise(self, unet: UNet2DConditionModel) -> None:
+        self.reference_net.copy_weights(unet)
+        for projection in self.cross_projections.values():
+            nn.init.normal_(projection.to_k.weight, std=self.sizes.token_dim**-0.5)
+            nn.init.normal_(projection.to_v.weight, std=_INITIAL_VALUE * self.sizes.token_dim**-0.5)
+        for layer in self.layers[1:]:
+            attention, projection = (
+                unet.get_submodule(layer.self_attention),
+                self.reference_projections[module_key(layer.self_attention)],
+            )
+            projection.load_state_dict(
+                {f"{name}.weight": attention.get_submodule(name).weight for name in ("to_k", "to_v")}
+            )
+
+    def encode(
+        self,
+        image_hidden: Tensor,
+        zero_hidden: Tensor,
+        reference_latents: Tensor,
+        reference_masks: Tensor,
+        present: Tensor,
+    ) -> EncodedSubjects:
+        """Encodes the subjects of B samples; all references run through each network as one batch.
+
+        Args:
+            image_hidden: (B, N, P, Dc) CLIP's penultimate hidden states of the segmented references. P may be a
+                multiple of `clip_tokens`: several photos of a subject are one sequence (D15).
+            zero_hidden: (1, P, Dc) the same of the all-zero image.
+            reference_latents: (B, N, c, h, w) scaled VAE latents of the segmented references.
+            reference_masks: (B, N, 1, h, w) subject masks in [0, 1] at latent size.
+            present: (B, N) bool, False for padding.
+
+        Returns:
+            The encoded subjects; padding's features are zero.
+
+        Raises:
+            ValueError: a shape is not as above.
+        """
+        self._check_encode_inputs(image_hidden, zero_hidden, reference_latents, reference_masks, present)
+        # A batch without any subject runs on its padding: the shapes are needed, and no slot will own a pixel.
+        computed = present if present.any() else torch.ones_like(present)
+        chosen = computed.flatten()
+        features = self.reference_net(
+            reference_latents.flatten(0, 1)[chosen].to(self.dtype), reference_masks.flatten(0, 1)[chosen]
+        )
+        image_hidden, zero_hidden = image_hidden.to(self.dtype), zero_hidden.to(self.dtype)
+        return EncodedSubjects(
+            tokens=encode_slots(self.subject_qformer, image_hidden, zero_hidden, computed),
+            routing=encode_slots(self.routing_qformer, image_hidden, zero_hidden, computed).squeeze(2),
+            features={
+                layer: scatter_present(value, computed).unflatten(0, present.shape)
+                for layer, value in features.items()
+            },
+            present=nn.functional.pad(present, (0, 1), value=True),
+        )
+
+    @contextmanager
+    def installed_on(self, unet: UNet2DConditionModel) -> Iterator[None]:
+        """While open, `unet` takes `cross_attention_kwargs={"subject_conditioning": …}`; then it is as before.
+
+        Raises:
+            ValueError: the adapter was made for another kind of U-Net.
+        """
+        self.check_fits(unet)
+        processors = self._processors()
+        before = {name: unet.get_submodule(name).processor for name in processors}
+        hook = unet.register_forward_pre_hook(_begin_call, with_kwargs=True)
+        try:
+            for name, processor in processors.items():
+                unet.get_submodule(name).set_processor(processor)
+            yield
+        finally:
+            hook.remove()
+            for name, processor in before.items():
+                unet.get_submodule(name).set_processor(processor)
+
+    def check_fits(self, unet: UNet2DConditionModel) -> None:
+        """Raises ValueError, saying where they differ, if the U-Net's attention layers are not the adapter's."""
+        theirs = unet_layout(unet)
+        if len(theirs) != len(self.layers):
+            raise ValueError(
+                f"the adapter does not fit this U-Net: it was made for {len(self.layers)} attention layers, "
+                f"the U-Net has {len(theirs)}"
+            )
+        for own, other in zip(self.layers, theirs, strict=True):
+            if own != other:
+                raise ValueError(
+                    f"the adapter does not fit this U-Net: it was made for {_describe(own)}, "
+                    f"the U-Net has {_describe(other)} there"
+                )
+
+    def stage_parameters(self, stage: Stage) -> dict[str, nn.Parameter]:
+        """{name: parameter} that a training stage trains (3.4).
+
+        Args:
+            stage: "encoder" (subject QFormer, ReferenceNet, Ŵ, W̃) or "router" (routing QFormer, routers).
+
+        Raises:
+            ValueError: another stage.
+        """
+        if stage not in _STAGES:
+            raise ValueError(f"stage must be one of {', '.join(map(repr, _STAGES))}, got {stage!r}")
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if name.partition(".")[0] in _STAGES[stage]
+        }
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any
+    ) -> Any:
+        """Loads an adapter saved by `save_pretrained`, from safetensors only; the base's weights are not needed.
+
+        Arguments as in diffusers' `ModelMixin.from_pretrained`.
+
+        Raises:
+            ValueError: a key is missing, unexpected or of another shape.
+        """
+        want_info = kwargs.pop("output_loading_info", False)
+        kwargs.update(use_safetensors=True, output_loading_info=True)
+        loaded: tuple[Self, dict[str, list[Any]]] = super().from_pretrained(
+            pretrained_model_name_or_path, **kwargs
+        )  # type: ignore[assignment]
+        adapter, info = loaded
+        report = key_report(info)
+        if report:
+            raise ValueError(f"{pretrained_model_name_or_path} is not a whole adapter:\n{report}")
+        return (adapter, info) if want_info else adapter
+
+    def _processors(self) -> dict[str, RoutedCrossAttnProcessor | RoutedSelfAttnProcessor]:
+        processors: dict[str, RoutedCrossAttnProcessor | RoutedSelfAttnProcessor] = {}
+        preceding = None
+        for layer in self.layers:
+            cross_key, self_key = module_key(layer.cross_attention), module_key(layer.self_attention)
+            projection = self.reference_projections[self_key] if preceding is not None else None
+            processors[layer.self_attention] = RoutedSelfAttnProcessor(
+                layer.self_attention, preceding, projection
+            )
+            processors[layer.cross_attention] = RoutedCrossAttnProcessor(
+                layer.cross_attention, self.routers[cross_key], self.cross_projections[cross_key]
+            )
+            preceding = layer.cross_attention
+        return processors
+
+    def _check_encode_inputs(
+        self,
+        image_hidden: Tensor,
+        zero_hidden: Tensor,
+        reference_latents: Tensor,
+        reference_masks: Tensor,
+        present: Tensor,
+    ) -> None:
+        if present.ndim != 2 or present.dtype != torch.bool or present.shape[1] < 1:
+            raise ValueError(
+                f"present must be (B, N) bool with N >= 1, got {present.dtype} {tuple(present.shape)}"
+            )
+        slots = tuple(present.shape)
+        tokens, width = self.sizes.clip_tokens, self.sizes.clip_dim
+        if image_hidden.ndim != 4 or image_hidden.shape[:2] != slots or image_hidden.shape[3] != width:
+            raise ValueError(f"image_hidden must be {(*slots, 'P', width)}, got {tuple(image_hidden.shape)}")
+        if image_hidden.shape[2] == 0 or image_hidden.shape[2] % tokens:
+            raise ValueError(
+                f"image_hidden must have a multiple of {tokens} tokens, got {image_hidden.shape[2]}"
+            )
+        if zero_hidden.shape != (1, tokens, width):
+            raise ValueError(f"zero_hidden must be {(1, tokens, width)}, got {tuple(zero_hidden.shape)}")
+        if reference_latents.ndim != 5 or reference_latents.shape[:2] != slots:
+            raise ValueError(
+                f"reference_latents must be {(*slots, 'c', 'h', 'w')}, got {tuple(reference_latents.shape)}"
+            )
+        if reference_masks.shape != (*slots, 1, *reference_latents.shape[3:]):
+            raise ValueError(
+                f"reference_masks must be (B, N, 1, h, w) like reference_latents {tuple(reference_latents.shape)}, "
+                f"got {tuple(reference_masks.shape)}"
+            )
+
+
+def module_key(layer: str) -> str:
+    """A layer's name as a key of a ModuleDict, which may not contain dots."""
+    return layer.replace(".", "-")
+
+
+def key_report(info: Mapping[str, list[Any]]) -> str:
+    """What is wrong with loaded keys, one line each; empty when nothing is."""
+    lines = [f"  missing: {key}" for key in info["missing_keys"]]
+    lines += [f"  unexpected: {key}" for key in info["unexpected_keys"]]
+    lines += [f"  other shape: {key}" for key in info["mismatched_keys"]]
+    shown = lines[:20]
+    if len(lines) > len(shown):
+        shown.append(f"  … and {len(lines) - len(shown)} more")
+    return "\n".join([*shown, *info["error_msgs"]])
+
+
+def _describe(layer: AttentionLayer) -> str:
+    return (
+        f"{layer.self_attention} and {layer.cross_attention} of width {layer.dim} "
+        f"(keys {layer.inner_dim}, text {layer.context_dim})"
+    )
+
+
+def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Before each U-Net call: tells its conditioning the latent size."""
+    conditioning = (kwargs.get("cross_attention_kwargs") or {}).get("subject_conditioning")
+    if isinstance(conditioning, SubjectConditioning):
+        sample: Tensor = args[0] if args else kwargs["sample"]
+        conditioning.begin((sample.shape[-2], sample.shape[-1]))

@@ -1,0 +1,295 @@
+"""SubjectConditioning: everything one call carries to the attention processors.
+
+Shapes: B samples, N subjects, S = N + 1 slots with the background last, H × W mask size, h × w a layer's map size,
+L = h · w its pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anystory.models.encoders import EncodedSubjects
+from anystory.models.router import RoutingMaps, gumbel_noise, one_hot, sigma
+
+Size = tuple[int, int]
+
+
+@dataclass(kw_only=True, eq=False)
+class SubjectConditioning:
+    """The subjects of one call, who gets them where and how strongly, and a record of what was decided.
+
+    Pass it as `cross_attention_kwargs={"subject_conditioning": conditioning}` to a U-Net on which an adapter is
+    installed. It may be used for all sampling steps of a call, not for two calls at a time.
+
+    Raises:
+        ValueError: an argument does not have the shape, range or companion described at its field.
+    """
+
+    encoded: EncodedSubjects
+    """The subjects of B samples."""
+    gate_masks: Tensor | None = None
+    """(B, S, H, W) one-hot masks that replace the router's decision: ground truth (D13) or an oracle's."""
+    regions: Tensor | None = None
+    """(B, N, H, W) masks in [0, 1]: inside its region a pixel is the subject's, outside never."""
+    region_given: Tensor | None = None
+    """(B, N) bool: which subjects have a fixed region; needed with `regions`."""
+    scales: Tensor | None = None
+    """(B, N) η: multiplies a subject's CLIP term; None is 1 everywhere, 0 removes the term exactly."""
+    reference_scales: Tensor | None = None
+    """(B, N) at least 0: e^γ of a subject's reference keys; None is 1 everywhere, 0 removes the keys exactly."""
+    gumbel_temperature: float | None = None
+    """None: σ is the argmax (inference). A temperature: σ is a hard Gumbel-softmax with gradient (training, D6)."""
+    generator: torch.Generator | None = None
+    """Source of the Gumbel noise."""
+    guidance: bool = False
+    """True: the U-Net's batch is [B unconditional; B conditional] (D8)."""
+    unconditional: Literal["empty", "base"] = "empty"
+    """What the unconditional half gets: `E_{N+1}` at every pixel (D8), or nothing but the base model."""
+    record: Literal["loss", "pictures"] | None = None
+    """Keep every layer's maps: "loss" with their graph, "pictures" detached, in float32 on the CPU."""
+
+    maps: dict[str, RoutingMaps] = field(default_factory=dict, init=False, repr=False)
+    """{cross-attention layer: maps} of the last U-Net call, in the order of execution."""
+
+    _latent_size: Size | None = field(default=None, init=False, repr=False)
+    _decided: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
+    _noise: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _cache: dict[object, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        batch, subjects = self.encoded.batch_size, self.encoded.num_subjects
+        if self.gate_masks is not None:
+            self._check_gate_masks(self.gate_masks)
+        if (self.regions is None) != (self.region_given is None):
+            raise ValueError("regions and region_given must be given together")
+        if self.regions is not None and self.region_given is not None:
+            self._check_regions(self.regions, self.region_given)
+        if self.gumbel_temperature is not None and not self.gumbel_temperature > 0:
+            raise ValueError(f"gumbel_temperature must be greater than 0, got {self.gumbel_temperature}")
+        if self.unconditional not in ("empty", "base"):
+            raise ValueError(f"unconditional must be 'empty' or 'base', got {self.unconditional!r}")
+        if self.record not in (None, "loss", "pictures"):
+            raise ValueError(f"record must be None, 'loss' or 'pictures', got {self.record!r}")
+        ones = torch.ones(batch, subjects, device=self.encoded.present.device)
+        scales = ones if self.scales is None else self.scales
+        reference_scales = ones if self.reference_scales is None else self.reference_scales
+        self.set_step_scales(scales=scales, reference_scales=reference_scales)
+
+    def set_step_scales(
+        self, *, scales: Tensor | None = None, reference_scales: Tensor | None = None
+    ) -> None:
+        """Changes the strengths from the next U-Net call on, e.g. for their start and end in the schedule (D9).
+
+        Args:
+            scales: (B, N), or None to leave them.
+            reference_scales: (B, N) at least 0, or None to leave them.
+
+        Raises:
+            ValueError: a shape or range is not as above.
+        """
+        device = self.encoded.present.device
+        if scales is not None:
+            self.scales = self._checked_scales("scales", scales).to(device)
+        if reference_scales is not None:
+            if (reference_scales < 0).any():
+                raise ValueError(f"reference_scales must be at least 0, got {reference_scales.tolist()}")
+            self.reference_scales = self._checked_scales("reference_scales", reference_scales).to(device)
+
+    def begin(self, latent_size: Size) -> None:
+        """Starts one U-Net call on latents of this height and width; forgets the maps of the last one."""
+        self._latent_size = latent_size
+        self.maps.clear()
+        self._decided.clear()
+        self._noise.clear()
+
+    # What the attention processors ask.
+
+    def map_size(self, pixels: int) -> Size:
+        """Height and width of a layer with so many pixels: the latent size, halved with rounding up."""
+        if self._latent_size is None:
+            raise RuntimeError(
+                "the latent size is unknown: run the U-Net inside `with adapter.installed_on(unet)`"
+            )
+        height, width = self._latent_size
+        while height * width > pixels:
+            height, width = (height + 1) // 2, (width + 1) // 2
+        if height * width != pixels:
+            raise ValueError(
+                f"a layer of {pixels} pixels is not {self._latent_size} halved a number of times"
+            )
+        return height, width
+
+    def check_batch(self, rows: int) -> None:
+        """Raises ValueError where a U-Net batch of `rows` is not B samples (twice with guidance)."""
+        expected = self.encoded.batch_size * (2 if self.guidance else 1)
+        if rows != expected:
+            raise ValueError(
+                f"the U-Net runs on a batch of {rows}, but subject_conditioning is for {self.encoded.batch_size} "
+                f"sample(s) {'with' if self.guidance else 'without'} guidance, a batch of {expected}"
+            )
+
+    @property
+    def needs_router(self) -> bool:
+        """Whether maps must be computed: they decide, or someone wants to see them."""
+        return self.gate_masks is None or self.record is not None
+
+    def decide(self, layer: str, pixels: int, logits: tuple[Tensor, Tensor] | None) -> Tensor:
+        """σ of a cross-attention layer, after masks and regions have overridden the router.
+
+        Args:
+            layer: name of the cross-attention.
+            pixels: L.
+            logits: coarse and refined (B, S, L) of the router; None only where `needs_router` is False.
+
+        Returns:
+            (B, S, L) one-hot float32, with gradient to the logits when a Gumbel temperature is set.
+        """
+        size = self.map_size(pixels)
+        if self.gate_masks is not None:
+            gate = self._oracle_gate(self.gate_masks, size)
+        else:
+            assert logits is not None
+            ruled = self._apply_regions(logits[1].unflatten(-1, size), size)
+            gate = self._sigma(layer, ruled)
+            self._decided[layer] = (ruled, gate)
+        if self.record is not None and logits is not None:
+            coarse, refined = (part.unflatten(-1, size).softmax(dim=1) for part in logits)
+            self._record(layer, RoutingMaps(coarse=coarse, refined=refined, gate=gate))
+        return gate.flatten(2)
+
+    def gate_after(self, layer: str, pixels: int) -> Tensor:
+        """σ of cross-attention `layer` for the self-attention that follows it, whatever that one's size (D7).
+
+        Args:
+            layer: name of the preceding cross-attention.
+            pixels: L of the self-attention.
+
+        Returns:
+            (B, N, L) one-hot float32; the background's row, which has no reference, is left out.
+        """
+        size = self.map_size(pixels)
+        if self.gate_masks is not None:
+            return self._oracle_gate(self.gate_masks, size)[:, :-1].flatten(2)
+        logits, gate = self._decided[layer]
+        if logits.shape[-2:] != size:
+            probabilities = resize(logits.softmax(dim=1), size)
+            # Antialiasing smears a region's edge over a neighbour, so the regions rule once more at this size.
+            resized = self._apply_regions(
+                probabilities.clamp_min(torch.finfo(torch.float32).tiny).log(), size
+            )
+            present = self.encoded.present[:, :, None, None]
+            gate = self._sigma(f"{layer}→{size}", resized.masked_fill(~present, float("-inf")))
+        return gate[:, :-1].flatten(2)
+
+    def slot_scales(self) -> Tensor:
+        """(B, S) η of every slot; the background's is 1."""
+        assert self.scales is not None
+        return F.pad(self.scales, (0, 1), value=1.0)
+
+    def reference_bias(self) -> Tensor:
+        """(B, N) γ = log of the reference scales; −∞ where they are 0."""
+        assert self.reference_scales is not None
+        return self.reference_scales.log()
+
+    def cached(self, key: object, build: Callable[[], Tensor]) -> Tensor:
+        """`build()`, remembered for the following steps unless it must carry a gradient (part 3: references once)."""
+        if torch.is_grad_enabled():
+            return build()
+        if key not in self._cache:
+            self._cache[key] = build()
+        return self._cache[key]
+
+    # How it answers.
+
+    def _sigma(self, key: str, logits: Tensor) -> Tensor:
+        if self.gumbel_temperature is None:
+            return sigma(logits)
+        if key not in self._noise:  # gradient checkpointing runs a layer twice: the noise must be the same
+            self._noise[key] = gumbel_noise(logits.shape, self.generator, logits.device)
+        return sigma(logits, self.gumbel_temperature, self._noise[key])
+
+    def _oracle_gate(self, masks: Tensor, size: Size) -> Tensor:
+        key = ("gate_masks", size)
+        if key not in self._cache:
+            self._cache[key] = one_hot(resize(masks.float(), size)).float().to(self.encoded.present.device)
+        return self._cache[key]
+
+    def _apply_regions(self, logits: Tensor, size: Size) -> Tensor:
+        """−∞ for every slot that a fixed region keeps from a pixel. (B, S, h, w) -> (B, S, h, w)."""
+        if self.regions is None:
+            return logits
+        key = ("regions", size)
+        if key not in self._cache:
+            self._cache[key] = self._allowed(self.regions.to(logits.device), size)
+        return logits.masked_fill(~self._cache[key], float("-inf"))
+
+    def _allowed(self, regions: Tensor, size: Size) -> Tensor:
+        assert self.region_given is not None
+        given = self.region_given.to(regions.device)[:, :, None, None]
+        covered = resize(regions.float(), size)
+        # A region too small for this size keeps the pixels that it covers most, rather than none.
+        threshold = (
+            covered.amax(dim=(2, 3), keepdim=True).clamp(max=0.5).clamp_min(torch.finfo(torch.float32).tiny)
+        )
+        inside = (covered >= threshold) & given
+        free = ~inside.any(dim=1, keepdim=True)
+        return torch.cat([torch.where(given, inside, free), free], dim=1)
+
+    def _record(self, layer: str, maps: RoutingMaps) -> None:
+        if self.record == "pictures":
+            maps = RoutingMaps(
+                coarse=maps.coarse.detach().cpu(),
+                refined=maps.refined.detach().cpu(),
+                gate=maps.gate.detach().cpu(),
+            )
+        self.maps[layer] = maps
+
+    # What it refuses.
+
+    def _checked_scales(self, name: str, scales: Tensor) -> Tensor:
+        expected = (self.encoded.batch_size, self.encoded.num_subjects)
+        if scales.shape != expected:
+            raise ValueError(f"{name} must be (B, N) = {expected}, got {tuple(scales.shape)}")
+        if not scales.isfinite().all():
+            raise ValueError(f"{name} must be finite, got {scales.tolist()}")
+        return scales.float()
+
+    def _check_gate_masks(self, masks: Tensor) -> None:
+        slots = tuple(self.encoded.present.shape)
+        if masks.ndim != 4 or masks.shape[:2] != slots:
+            raise ValueError(
+                f"gate_masks must be (B, S, H, W) with (B, S) = {slots}, got {tuple(masks.shape)}"
+            )
+        owned = (masks > 0) & self.encoded.present.to(masks.device)[:, :, None, None]
+        if not (owned.sum(dim=1) == 1).all() or ((masks > 0) & ~owned).any():
+            raise ValueError("gate_masks must give every pixel to exactly one slot that is present")
+
+    def _check_regions(self, regions: Tensor, given: Tensor) -> None:
+        batch, subjects = self.encoded.batch_size, self.encoded.num_subjects
+        if regions.ndim != 4 or regions.shape[:2] != (batch, subjects):
+            raise ValueError(
+                f"regions must be (B, N, H, W) with (B, N) = {(batch, subjects)}, got {regions.shape}"
+            )
+        if given.shape != (batch, subjects) or given.dtype != torch.bool:
+            raise ValueError(
+                f"region_given must be bool {(batch, subjects)}, got {given.dtype} {tuple(given.shape)}"
+            )
+        if not regions.isfinite().all():
+            raise ValueError("regions must not contain NaN or infinity")
+        if (given & ~self.encoded.present[:, :-1].to(given.device)).any():
+            raise ValueError("region_given names a subject that is not present")
+        if (given & (regions.flatten(2).amax(dim=2).to(given.device) <= 0)).any():
+            raise ValueError("regions: the region of a subject in region_given is empty")
+
+
+def resize(masks: Tensor, size: Size) -> Tensor:
+    """Bilinear, antialiased resize of (B, S, H, W) in float32 (D7)."""
+    if masks.shape[-2:] == size:
+        return masks
+    return F.interpolate(masks, size=size, mode="bilinear", antialias=True, align_corners=False)

@@ -1,0 +1,127 @@
+"""CLIP branch and routing features: the two QFormers and what an encoded set of subjects is (3.2, 3.3).
+
+Shapes: B samples, N subjects, S = N + 1 slots with the background last, P image tokens of width Dc,
+m tokens of width c, d_r routing width, T reference tokens of width d.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from diffusers.models.embeddings import IPAdapterPlusImageProjection
+from torch import Tensor
+
+from anystory.models.configs import AdapterConfig
+
+
+def subject_qformer(config: AdapterConfig) -> IPAdapterPlusImageProjection:
+    """The QFormer that compresses CLIP's hidden states (…, P, Dc) to `E` (…, m, c)."""
+    return IPAdapterPlusImageProjection(
+        embed_dims=config.clip_dim,
+        output_dims=config.token_dim,
+        hidden_dims=config.qformer_dim,
+        depth=config.qformer_depth,
+        dim_head=config.qformer_head_dim,
+        heads=config.qformer_heads,
+        num_queries=config.subject_tokens,
+    )
+
+
+def routing_qformer(config: AdapterConfig) -> IPAdapterPlusImageProjection:
+    """The QFormer of one query that gives the routing feature `R` (…, 1, d_r)."""
+    return IPAdapterPlusImageProjection(
+        embed_dims=config.clip_dim,
+        output_dims=config.routing_dim,
+        hidden_dims=config.qformer_dim,
+        depth=config.qformer_depth,
+        dim_head=config.qformer_head_dim,
+        heads=config.qformer_heads,
+        num_queries=1,
+    )
+
+
+def encode_slots(
+    qformer: IPAdapterPlusImageProjection, images: Tensor, zero: Tensor, present: Tensor
+) -> Tensor:
+    """Runs a QFormer on every subject that is there, and on the zero image for the background slot.
+
+    Args:
+        qformer: queries (m) of width c.
+        images: (B, N, P, Dc) hidden states.
+        zero: (1, P', Dc) hidden states of the all-zero image.
+        present: (B, N) bool; absent subjects are not computed and give zeros.
+
+    Returns:
+        (B, N + 1, m, c), the background last.
+    """
+    batch, subjects = present.shape
+    background = qformer(zero).expand(batch, -1, -1).unsqueeze(1)
+    encoded = scatter_present(qformer(images.flatten(0, 1)[present.flatten()]), present)
+    return torch.cat([encoded.unflatten(0, (batch, subjects)), background], dim=1)
+
+
+def scatter_present(values: Tensor, present: Tensor) -> Tensor:
+    """Puts rows (number present, …) back at their places among (B · N, …); absent rows are zero."""
+    flat = present.flatten()
+    if len(values) == len(flat):
+        return values
+    return values.new_zeros(len(flat), *values.shape[1:]).index_copy(0, flat.nonzero().squeeze(1), values)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedSubjects:
+    """What the encoders know of the subjects of B samples; it does not depend on the sampling step."""
+
+    tokens: Tensor
+    """(B, S, m, c): `E_i`, the zero image's last."""
+    routing: Tensor
+    """(B, S, d_r): `R_i`, the zero image's last."""
+    features: dict[str, Tensor]
+    """{self-attention layer: (B, N, T, d)}: `G_i^l`, l = 2…L."""
+    present: Tensor
+    """(B, S) bool: False for padding; the background is always there."""
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.present.shape[0]
+
+    @property
+    def num_subjects(self) -> int:
+        """N, padding included."""
+        return self.present.shape[1] - 1
+
+    def drop_clip(self, mask: Tensor) -> EncodedSubjects:
+        """The same subjects, but where `mask` (B,) bool is True every slot's tokens are `E_{N+1}` (3.4).
+
+        Raises:
+            ValueError: `mask` is not (B,) bool.
+        """
+        if mask.shape != (self.batch_size,) or mask.dtype != torch.bool:
+            raise ValueError(
+                f"mask must be bool of shape ({self.batch_size},), got {mask.dtype} {tuple(mask.shape)}"
+            )
+        return replace(self, tokens=torch.where(mask[:, None, None, None], self.tokens[:, -1:], self.tokens))
+
+    def repeat_interleave(self, repeats: int) -> EncodedSubjects:
+        """Every sample `repeats` times in a row, as diffusers repeats a prompt for several images."""
+        return EncodedSubjects(
+            tokens=self.tokens.repeat_interleave(repeats, dim=0),
+            routing=self.routing.repeat_interleave(repeats, dim=0),
+            features={
+                layer: value.repeat_interleave(repeats, dim=0) for layer, value in self.features.items()
+            },
+            present=self.present.repeat_interleave(repeats, dim=0),
+        )
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> EncodedSubjects:
+        """The same on another device or in another floating-point dtype."""
+        return EncodedSubjects(
+            tokens=self.tokens.to(device=device, dtype=dtype),
+            routing=self.routing.to(device=device, dtype=dtype),
+            features={layer: value.to(device=device, dtype=dtype) for layer, value in self.features.items()},
+            present=self.present.to(device=device),
+        )
