@@ -21,7 +21,7 @@ _ARRANGEMENT_WEIGHTS = {"apart": 6, "overlapping": 2, "in_front": 1, "holding_ha
 _SAME_KIND = 0.15
 _COUNT_WEIGHTS = {2: (35, 65), 3: (30, 50, 20), 4: (25, 45, 20, 10)}
 """How often scenes have 1, 2, ... characters, by the most that the level allows."""
-_BASE_HEIGHTS = {1: (0.54, 0.68), 2: (0.48, 0.6), 3: (0.38, 0.48), 4: (0.33, 0.42)}
+_BASE_HEIGHTS = {1: (0.54, 0.68), 2: (0.52, 0.63), 3: (0.38, 0.48), 4: (0.33, 0.42)}
 """Standing height, in picture heights, at middle depth, by the number of characters."""
 _HAND_POSES = ("standing", "walking")
 

@@ -7,16 +7,22 @@ import skia
 from anystory.storyworld.brush import Brush
 from anystory.storyworld.places.base import Place
 from anystory.storyworld.places.bedroom import BEDROOM
+from anystory.storyworld.places.country import DESERT, FARM, MOUNTAIN
 from anystory.storyworld.places.shore import BEACH
 from anystory.storyworld.places.stage import LIGHTS, Stage
 from anystory.storyworld.places.street import STREET
+from anystory.storyworld.places.town import CASTLE, KITCHEN, PLAYGROUND
 from anystory.storyworld.places.winter import SNOWFIELD
+from anystory.storyworld.places.wonder import PLANET, SEA_FLOOR
 from anystory.storyworld.places.woodland import FOREST, MEADOW
 from anystory.storyworld.rng import Rng
 
 __all__ = ["LIGHTS", "PLACES", "Place", "draw_place", "get_place"]
 
-_ALL = (BEACH, FOREST, MEADOW, SNOWFIELD, BEDROOM, STREET)
+_ALL = (
+    BEACH, FOREST, MEADOW, SNOWFIELD, BEDROOM, STREET,
+    DESERT, PLAYGROUND, KITCHEN, MOUNTAIN, FARM, CASTLE, SEA_FLOOR, PLANET,
+)  # fmt: skip
 PLACES: dict[str, Place] = {place.name: place for place in _ALL}
 
 
