@@ -1,0 +1,83 @@
+"""`anystory train CONFIG`: one stage, or all five of the embedded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def parse_minutes(text: str | None, stages: tuple[str, ...]) -> dict[str, float]:
+    """`"30"` gives every stage 30 minutes; `"vae=4,base=10"` names them.
+
+    Raises:
+        ValueError: not a positive number, or an unknown stage.
+    """
+    if text is None:
+        return {}
+    pairs = [p.split("=", 1) for p in text.split(",")] if "=" in text else [[stage, text] for stage in stages]
+    budget: dict[str, float] = {}
+    for pair in pairs:
+        if len(pair) != 2 or pair[0].strip() not in stages:
+            raise ValueError(f"--minutes takes a number, or stage=number with a stage of {', '.join(stages)}; got {text!r}")
+        try:
+            budget[pair[0].strip()] = float(pair[1])
+        except ValueError:
+            raise ValueError(f"--minutes: {pair[1]!r} is not a number") from None
+        if not budget[pair[0].strip()] > 0:
+            raise ValueError(f"--minutes: a budget must be positive, got {pair[1]}")
+    return budget
+
+
+def train(
+    config: Annotated[str, typer.Argument(help="vae, clip, base, encoder, router; or mini: all five in order.")],
+    out: Annotated[Path, typer.Option(help="Run folder: checkpoints, logs, sample pictures and the model.")],
+    recipe: Annotated[str, typer.Option(help="A recipe's name or YAML file.")] = "mini-cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the folder's checkpoints.")] = False,
+    minutes: Annotated[
+        str | None, typer.Option(help="Budget of training time over all runs: a number, or stage=number,… for mini.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Budget in steps instead.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Begin with the weights of this model folder, or of an embedded model (mini).")
+    ] = None,
+    pack_to: Annotated[Path | None, typer.Option(help="Also write the model as it ships (fp16, shards ≤ 16 MB).")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that draw samples; 0 draws in line.")] = 1,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of the computation; 0 is torch's own choice.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of noise and dropout.")] = 0,
+) -> None:
+    """Train the models. Everything a run writes lies below --out; the finished parts gather in OUT/model."""
+    from anystory.training.recipe import STAGES, load_recipe
+
+    if config not in (*STAGES, "mini"):
+        raise ValueError(f"no training configuration {config!r}: choose one of {', '.join(STAGES)}, or mini for all five")
+    budget = parse_minutes(minutes, STAGES if config == "mini" else (config,))
+    loaded = load_recipe(recipe)
+
+    import torch
+
+    from anystory.training.loop import RunOptions
+    from anystory.training.mini import begin_with, pack, run_all, run_stage
+
+    if threads:
+        torch.set_num_threads(threads)
+    options = RunOptions(
+        out=out,
+        model=out / "model",
+        resume=resume,
+        minutes=budget.get(config),
+        steps=steps,
+        workers=workers,
+        seed=seed,
+    )
+    if start is not None:
+        begin_with(start, options.model)
+    if config == "mini":
+        run_all(loaded, options, budget)  # pyright: ignore[reportArgumentType]
+    else:
+        run_stage(config, loaded, options)  # pyright: ignore[reportArgumentType]
+    print(f"model: {options.model}")
+    if pack_to is not None:
+        size = pack(options.model, pack_to, loaded)
+        print(f"packed: {pack_to} ({size / 2**20:.1f} MiB)")

@@ -1,0 +1,1 @@
+"""Training: one loop on accelerate, five stages (`vae`, `clip`, `base`, `encoder`, `router`)."""

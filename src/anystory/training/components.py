@@ -1,0 +1,168 @@
+"""The base model's components: built fresh from a recipe, or read from a model folder in diffusers' layout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+from torch import nn
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from anystory.files import atomic_write
+from anystory.models.adapter import SubjectAdapter
+from anystory.models.configs import PRESETS
+from anystory.models.patch_autoencoder import PatchAutoencoder
+
+from .recipe import Recipe
+from .tokenizer import build_tokenizer
+
+LOADERS: dict[str, Any] = {
+    "vae": PatchAutoencoder,
+    "tokenizer_2": CLIPTokenizer,
+    "text_encoder_2": CLIPTextModelWithProjection,
+    "image_encoder": CLIPVisionModelWithProjection,
+    "feature_extractor": CLIPImageProcessor,
+    "unet": UNet2DConditionModel,
+    "scheduler": EulerDiscreteScheduler,
+    "adapter": SubjectAdapter,
+}
+
+
+class ModelFolder:
+    """A run's model: components are read from `path` where they exist and made from the recipe where they do not."""
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path, self.recipe = path, recipe
+
+    def has(self, component: str) -> bool:
+        """Whether the folder holds this component."""
+        return (self.path / component).is_dir()
+
+    def load(self, component: str) -> Any:
+        """Read one component, fp32, in evaluation mode.
+
+        Raises:
+            ValueError: it is not there; the message says which stage makes it.
+        """
+        if not self.has(component):
+            stage = {"vae": "vae", "unet": "base", "adapter": "encoder"}.get(component, "clip")
+            raise ValueError(f"{self.path} holds no {component}: train stage {stage!r} into this --out first")
+        loaded = LOADERS[component].from_pretrained(self.path / component)
+        return loaded.float().eval() if isinstance(loaded, nn.Module) else loaded
+
+    def load_or_build(self, component: str) -> Any:
+        """Read one component, or make it fresh from the recipe (seeded, without touching the global random state)."""
+        if self.has(component):
+            return self.load(component)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            return BUILDERS[component](self)
+
+    def save(self, component: str, value: Any) -> None:
+        """Write one component whole or not at all, and name it in `model_index.json`."""
+        target, fresh, old = (self.path / f"{component}{end}" for end in ("", ".tmp", ".old"))
+        shutil.rmtree(fresh, ignore_errors=True)
+        value.save_pretrained(fresh)
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+        self.write_index()
+
+    def write_index(self) -> None:
+        """Write `model_index.json` (what is here, for diffusers) and `anystory.json` (the pipeline's defaults)."""
+        index: dict[str, Any] = {
+            "_class_name": ["anystory.pipelines.sdxl", "AnyStoryPipeline"],
+            "_diffusers_version": diffusers.__version__,
+            "force_zeros_for_empty_prompt": True,
+            "text_encoder": [None, None],
+            "tokenizer": [None, None],
+        }
+        for component, loader in LOADERS.items():
+            if self.has(component):
+                module = loader.__module__
+                library = module if module.startswith("anystory.") else module.split(".")[0]
+                index[component] = [library, loader.__name__]
+        with atomic_write(self.path / "model_index.json") as temporary:
+            temporary.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        with atomic_write(self.path / "anystory.json") as temporary:
+            temporary.write_text(json.dumps({"defaults": self.recipe.defaults}, indent=2) + "\n", encoding="utf-8")
+
+
+def _tokenizer(folder: ModelFolder) -> CLIPTokenizer:
+    from anystory.storyworld.captions import vocabulary
+
+    return build_tokenizer(list(vocabulary()), folder.recipe.max_text_tokens)
+
+
+def _text_encoder(folder: ModelFolder) -> CLIPTextModelWithProjection:
+    tokenizer = folder.load_or_build("tokenizer_2")
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=folder.recipe.max_text_tokens,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **folder.recipe.text_encoder,
+    )
+    return CLIPTextModelWithProjection(config)
+
+
+def _image_encoder(folder: ModelFolder) -> CLIPVisionModelWithProjection:
+    config = CLIPVisionConfig(image_size=folder.recipe.resolution, **folder.recipe.image_encoder)
+    return CLIPVisionModelWithProjection(config)
+
+
+def _feature_extractor(folder: ModelFolder) -> CLIPImageProcessor:
+    side = folder.recipe.resolution
+    return CLIPImageProcessor(
+        size={"shortest_edge": side},
+        crop_size={"height": side, "width": side},
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+    )
+
+
+def _unet(folder: ModelFolder) -> UNet2DConditionModel:
+    recipe = folder.recipe
+    factor = 2 ** (len(recipe.autoencoder["block_out_channels"]) - 1)
+    text = recipe.text_encoder
+    return UNet2DConditionModel(
+        sample_size=recipe.resolution // factor,
+        in_channels=recipe.autoencoder["latent_channels"],
+        out_channels=recipe.autoencoder["latent_channels"],
+        cross_attention_dim=text["hidden_size"],
+        # SDXL's extra conditions: pooled text and six size numbers.
+        projection_class_embeddings_input_dim=text["projection_dim"] + 6 * recipe.unet["addition_time_embed_dim"],
+        **recipe.unet,
+    )
+
+
+def _adapter(folder: ModelFolder) -> SubjectAdapter:
+    return SubjectAdapter.from_unet(folder.load("unet"), PRESETS[folder.recipe.adapter])
+
+
+BUILDERS: dict[str, Callable[[ModelFolder], Any]] = {
+    "vae": lambda folder: PatchAutoencoder(**folder.recipe.autoencoder),
+    "tokenizer_2": _tokenizer,
+    "text_encoder_2": _text_encoder,
+    "image_encoder": _image_encoder,
+    "feature_extractor": _feature_extractor,
+    "unet": _unet,
+    "scheduler": lambda folder: EulerDiscreteScheduler(**folder.recipe.scheduler),
+    "adapter": _adapter,
+}

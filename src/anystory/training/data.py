@@ -1,0 +1,97 @@
+"""StoryWorld samples as the stages take them: pure functions of a stream position, picklable for worker processes.
+
+Pictures stay uint8 (H, W, 3) until they reach the device; `anystory.training.stages.common.to_pixels` makes them floats.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+from anystory.storyworld import dataset
+
+from .augment import augment_reference
+from .stream import Sample
+
+MOST_CHARACTERS = 4
+"""No level draws more."""
+
+SEED_STRIDE = 2**44
+"""Distance of two seeds' streams in sample positions: runs with other seeds see other samples."""
+
+
+def rgba_on_white(rgba: np.ndarray) -> np.ndarray:
+    """Straight-alpha uint8 (…, 4) over white, uint8 (…, 3): the fill of a segmented reference (D10)."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def scene_sample(index: int, *, level: str, size: int, seed: int, split: str = "train") -> Sample:
+    """A scene: `image` (H, W, 3), `instances` (H, W), `caption`."""
+    scene = dataset.scenes(index + seed * SEED_STRIDE, level=level, split=split, size=size)
+    return {"image": scene["image"], "instances": scene["instances"], "caption": scene["caption"]}
+
+
+def picture_sample(index: int, *, level: str, size: int, seed: int, split: str = "train") -> Sample:
+    """What the autoencoder must carry: three scenes, then a reference over white, in turn. `image` (H, W, 3)."""
+    position = index + seed * SEED_STRIDE
+    if index % 4:
+        return {"image": dataset.scenes(position, level=level, split=split, size=size)["image"]}
+    return {"image": rgba_on_white(dataset.descriptions(position, level=level, split=split, size=size)["reference"])}
+
+
+def contrast_sample(index: int, *, level: str, size: int, seed: int, split: str = "train") -> Sample:
+    """Two pairs of picture and text: `reference` with `description`, `scene` with `caption`."""
+    position = index + seed * SEED_STRIDE
+    described = dataset.descriptions(position, level=level, split=split, size=size)
+    scene = dataset.scenes(position, level=level, split=split, size=size)
+    reference = augment_reference(described["reference"], random.Random(f"{position}/augment"))
+    return {
+        "reference": rgba_on_white(reference),
+        "description": described["text"],
+        "scene": scene["image"],
+        "caption": scene["caption"],
+    }
+
+
+def personal_sample(
+    index: int,
+    *,
+    level: str,
+    size: int,
+    reference_size: int,
+    seed: int,
+    min_subjects: int,
+    max_subjects: int,
+    split: str = "train",
+    augment: bool = True,
+) -> Sample:
+    """A target scene and one reference per character, each in another pose and view (a pair, in the paper's sense).
+
+    Returns:
+        `image` (H, W, 3), `instances` (H, W) with ids 1…N, `caption`, `references` (N, h, w, 3) over white,
+        `reference_alpha` (N, h, w), `present` (N,) bool; N = max_subjects, absent ones white and empty. Scenes with another
+        number of characters than asked for are passed over for the next draw of the same position.
+    """
+    rng = random.Random(f"{seed}/{index}/personal")
+    for attempt in range(1000):
+        # Redraws come from a stream of their own, so no position repeats another's scene.
+        position = (index + seed * SEED_STRIDE) * 1000 + attempt
+        pair = dataset.pairs(position, MOST_CHARACTERS, level=level, split=split, size=size, reference_size=reference_size)
+        if min_subjects <= pair["count"] <= max_subjects:
+            break
+    else:
+        raise ValueError(f"{level} has no scenes with {min_subjects} to {max_subjects} characters")
+    references = pair["references"][:max_subjects]
+    if augment:
+        references = np.stack([augment_reference(r, rng) for r in references])
+    present = np.arange(max_subjects) < pair["count"]
+    return {
+        "image": pair["image"],
+        "instances": pair["instances"],
+        "caption": pair["caption"],
+        "references": rgba_on_white(references),
+        "reference_alpha": references[..., 3],
+        "present": present,
+    }

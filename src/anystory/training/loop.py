@@ -1,0 +1,231 @@
+"""The one training loop. What is trained, on what and how it is scored is a `Stage`; processes and devices are accelerate's."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor, nn
+
+from anystory.files import atomic_write
+
+from .checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint
+from .ema import NamedEMA
+from .progress import TrainingProgress
+from .recipe import StageConfig
+from .stream import Sample, stream_batches
+
+
+class Stage(nn.Module, ABC):
+    """One training stage: a module whose `forward(batch, generator)` returns named losses, `loss` among them.
+
+    Frozen parts are attributes too; what is trained is exactly what `trained_parameters` names.
+    """
+
+    name: str
+
+    @abstractmethod
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """What the optimizer and the average see, by name, in a fixed order."""
+
+    @abstractmethod
+    def fetch(self) -> Callable[[int], Sample]:
+        """A picklable pure function from a stream position to a sample."""
+
+    @abstractmethod
+    def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of one batch, scalars; `loss` is what is minimised, the others are logged."""
+
+    @abstractmethod
+    def sample_picture(self) -> Image.Image:
+        """A fixed, seeded picture that shows what the stage has learned."""
+
+    def before_export(self) -> None:  # noqa: B027 - optional hook
+        """Called once with the averaged weights in place, before `export`."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write the trained parts (now holding the averaged weights) into a model folder in diffusers' layout."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how long one run goes on."""
+
+    out: Path
+    """Run folder; the stage writes below `out / stage.name`."""
+    model: Path
+    """Model folder that receives the exported weights."""
+    resume: bool = False
+    minutes: float | None = None
+    """Overrides the recipe's budget of this stage, in minutes of training over all runs."""
+    steps: int | None = None
+    workers: int = 1
+    seed: int = 0
+    quiet: bool = False
+
+
+def learning_rate(config: StageConfig, step: int, fraction: float) -> float:
+    """Warm-up by steps, then constant, then linear to a twentieth over the budget's last `decay_fraction`.
+
+    `fraction` in [0, 1] is the part of the budget that is spent.
+    """
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    left = (1 - fraction) / config.decay_fraction if config.decay_fraction else 1.0
+    return config.learning_rate * warm * max(0.05, min(1.0, left))
+
+
+def step_generator(seed: int, step: int, rank: int, device: torch.device) -> torch.Generator:
+    """The generator of everything random in one step: a function of (seed, step, rank), so nothing needs saving."""
+    mixed = (seed * 1_000_003 + step) * 1_009 + rank
+    return torch.Generator(device=device).manual_seed(mixed % 2**63)
+
+
+def move(batch: Sample, device: torch.device) -> Sample:
+    """The batch with every tensor on `device`."""
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+
+def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: Accelerator | None = None) -> Progress:
+    """Train one stage until its budget is spent, logging, drawing samples and writing checkpoints on the way.
+
+    Returns the progress at the end. With `options.resume` the run continues at the position where the last checkpoint was
+    written, on the same sample stream; a stage whose budget is spent only exports again.
+
+    Raises:
+        ValueError: the folder holds a checkpoint and `resume` was not asked for, or it does not fit the model.
+    """
+    accelerator = accelerator or Accelerator()
+    folder = options.out / stage.name
+    minutes = options.minutes if options.minutes is not None else (None if options.steps else config.minutes)
+    steps = options.steps if options.steps is not None else config.steps
+    if minutes is None and steps is None:
+        raise ValueError(f"stage {stage.name!r} has no budget: set minutes or steps in the recipe or on the command line")
+    found = find_checkpoint(folder)
+    if found and not options.resume:
+        raise ValueError(f"{folder} already holds a checkpoint: continue it with --resume or choose another --out")
+
+    parameters = stage.trained_parameters()
+    for parameter in stage.parameters():
+        parameter.requires_grad_(False)
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    stage.to(accelerator.device)
+    optimizer = torch.optim.AdamW(
+        parameters.values(),
+        lr=config.learning_rate,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    ema = NamedEMA(parameters, config.ema_decay)
+    ema.model.to(accelerator.device)
+    progress = load_checkpoint(found, parameters, ema.tensors, optimizer) if found else Progress()
+    module, prepared_optimizer = accelerator.prepare(stage, optimizer)
+
+    world, rank, chief = accelerator.num_processes, accelerator.process_index, accelerator.is_main_process
+    batches = stream_batches(
+        stage.fetch(),
+        start=progress.samples,
+        batch_size=config.batch_size,
+        workers=options.workers,
+        rank=rank,
+        world_size=world,
+    )
+    log = RunLog(folder, enabled=chief)
+    bar = TrainingProgress(stage.name, enabled=chief and not options.quiet)
+    start, before = time.monotonic(), progress.seconds
+    last_checkpoint = start
+
+    def spent() -> float:
+        by_steps = progress.step / steps if steps else 0.0
+        by_time = progress.seconds / (60 * minutes) if minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def checkpoint() -> None:
+        if chief:
+            save_checkpoint(folder, parameters, ema.tensors, optimizer, progress)
+
+    with bar:
+        while spent() < 1.0:
+            batch = move(next(batches), accelerator.device)
+            rate = learning_rate(config, progress.step, spent())
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            losses = module(batch, step_generator(options.seed, progress.step, rank, accelerator.device))
+            accelerator.backward(losses["loss"])
+            norm = accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)
+            prepared_optimizer.step()
+            prepared_optimizer.zero_grad(set_to_none=True)
+            ema.update(progress.step)
+            progress.step += 1
+            progress.samples += config.batch_size * world
+            progress.seconds = before + time.monotonic() - start
+            if progress.step % 20 == 0 or progress.step == 1:
+                values = {k: v.item() for k, v in losses.items()} | {"learning_rate": rate, "grad_norm": float(norm)}
+                log.scalars(values, progress)
+                bar.update(spent(), progress, values)
+            if progress.step % config.sample_every == 0 and chief:
+                with ema.applied():
+                    log.picture(stage.sample_picture(), progress)
+            if time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes:
+                checkpoint()
+                last_checkpoint = time.monotonic()
+        checkpoint()
+        if chief:
+            with ema.applied():
+                stage.before_export()
+                log.picture(stage.sample_picture(), progress)
+                stage.export(options.model)
+    log.close()
+    return progress
+
+
+class RunLog:
+    """Losses and pictures of a stage: TensorBoard events where it is installed, JSON lines and PNGs always."""
+
+    def __init__(self, folder: Path, enabled: bool) -> None:
+        self.enabled = enabled
+        self.folder = folder
+        self.board: Any = None
+        if not enabled:
+            return
+        (folder / "samples").mkdir(parents=True, exist_ok=True)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(folder / "tensorboard")
+        except ImportError:  # the `train` extra is not installed: the JSON lines remain
+            pass
+
+    def scalars(self, values: dict[str, float], progress: Progress) -> None:
+        if not self.enabled:
+            return
+        record = {"step": progress.step, "samples": progress.samples, "seconds": round(progress.seconds, 1)} | values
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        if self.board:
+            for key, value in values.items():
+                self.board.add_scalar(key, value, progress.step)
+
+    def picture(self, image: Image.Image, progress: Progress) -> None:
+        if not self.enabled:
+            return
+        with atomic_write(self.folder / "samples" / f"{progress.step:07d}.png") as temporary:
+            image.save(temporary, format="PNG")
+        if self.board:
+            import numpy as np
+
+            self.board.add_image("samples", np.asarray(image.convert("RGB")), progress.step, dataformats="HWC")
+
+    def close(self) -> None:
+        if self.board:
+            self.board.close()

@@ -1,0 +1,99 @@
+"""Stage `clip`: text and image encoders by contrast (Radford et al. 2021), on StoryWorld.
+
+Two kinds of pairs, each contrasted within itself: a reference over white with a description of the identity, and a scene
+with its caption. Descriptions name what captions never say (colours, pattern, wear), as the texts that CLIP was trained on do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import data
+from ..components import ModelFolder
+from ..loop import Stage
+from ..stream import Sample, collate
+from .common import Options, read_options, sheet, to_pixels, tokenize
+
+
+class ClipOptions(Options):
+    """Settings of the contrast."""
+
+    scene_weight: float = 0.5
+    """Weight of scene–caption pairs; the rest is for reference–description pairs."""
+    max_logit_scale: float = 100.0
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric cross-entropy over a batch of pairs, and the share of images that find their text.
+
+    `images`, `texts`: (B, p), normalised here. Texts that are equal to the letter are rare and count as misses.
+    """
+    logits = scale * F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
+    labels = torch.arange(len(logits), device=logits.device)
+    loss = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+    return loss, (logits.argmax(dim=1) == labels).float().mean()
+
+
+class ClipStage(Stage):
+    """InfoNCE between pictures and texts."""
+
+    name = "clip"
+
+    def __init__(self, folder: ModelFolder) -> None:
+        super().__init__()
+        self.folder = folder
+        self.options = read_options(ClipOptions, folder.recipe.stages["clip"].options, "clip")
+        self.tokenizer = folder.load_or_build("tokenizer_2")
+        self.text_encoder = folder.load_or_build("text_encoder_2")
+        self.image_encoder = folder.load_or_build("image_encoder")
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        return {
+            **{f"text_encoder.{k}": p for k, p in self.text_encoder.named_parameters()},
+            **{f"image_encoder.{k}": p for k, p in self.image_encoder.named_parameters()},
+            "logit_scale": self.logit_scale,
+        }
+
+    def fetch(self) -> Callable[[int], Sample]:
+        recipe = self.folder.recipe
+        return partial(data.contrast_sample, level=recipe.level, size=recipe.resolution, seed=recipe.seed)
+
+    def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
+        count = len(batch["caption"])
+        pixels = to_pixels(torch.cat([batch["reference"], batch["scene"]]))
+        ids = tokenize(self.tokenizer, [*batch["description"], *batch["caption"]], pixels.device)
+        images = self.image_encoder(pixel_values=pixels).image_embeds
+        texts = self.text_encoder(ids).text_embeds
+        scale = self.logit_scale.exp().clamp(max=self.options.max_logit_scale)
+        reference, reference_hits = contrastive_loss(images[:count], texts[:count], scale)
+        scene, scene_hits = contrastive_loss(images[count:], texts[count:], scale)
+        weight = self.options.scene_weight
+        loss = (1 - weight) * reference + weight * scene
+        return {"loss": loss, "reference_hits": reference_hits, "scene_hits": scene_hits, "scale": scale.detach()}
+
+    @torch.no_grad()
+    def sample_picture(self) -> Image.Image:
+        """Top row: references; below: for each one's description, the two references that fit it best of the row."""
+        fetch = self.fetch()
+        batch = collate([fetch(2**40 + i) for i in range(12)])
+        pixels = to_pixels(batch["reference"]).to(self.logit_scale.device)
+        ids = tokenize(self.tokenizer, batch["description"], pixels.device)
+        images = F.normalize(self.image_encoder(pixel_values=pixels).image_embeds, dim=-1)
+        texts = F.normalize(self.text_encoder(ids).text_embeds, dim=-1)
+        best = (texts @ images.T).topk(2, dim=1).indices
+        return sheet([list(pixels), list(pixels[best[:, 0]]), list(pixels[best[:, 1]])])
+
+    def export(self, folder: Path) -> None:
+        self.folder.save("tokenizer_2", self.tokenizer)
+        self.folder.save("text_encoder_2", self.text_encoder)
+        self.folder.save("image_encoder", self.image_encoder)
+        self.folder.save("feature_extractor", self.folder.load_or_build("feature_extractor"))

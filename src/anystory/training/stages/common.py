@@ -1,0 +1,116 @@
+"""What several stages share: options, text encoding, pictures as tensors, noise, sample sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from diffusers import EulerDiscreteScheduler
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+
+class Options(BaseModel):
+    """Base of a stage's own options: unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+O = TypeVar("O", bound=Options)  # noqa: E741
+
+
+def read_options(kind: type[O], values: dict[str, Any], stage: str) -> O:
+    """Check a stage's options.
+
+    Raises:
+        ValueError: names the stage, the option and what is wrong.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ValueError(f"options of stage {stage!r}: {problems}") from error
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) to floats (B, 3, H, W) in [-1, 1]."""
+    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """Floats (3, H, W) in [-1, 1] to a picture."""
+    array = ((pixels.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return Image.fromarray(array.permute(1, 2, 0).numpy())
+
+
+def sheet(rows: Sequence[Sequence[Tensor]], zoom: int = 2) -> Image.Image:
+    """A grid of pictures (3, H, W) in [-1, 1], enlarged without smoothing."""
+    strips = [torch.cat([p.detach().float().cpu() for p in row], dim=2) for row in rows]
+    image = to_image(torch.cat(strips, dim=1))
+    return image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
+
+
+def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str], device: torch.device) -> Tensor:
+    """Token ids (B, L), padded to the tokenizer's length as the SDXL pipeline pads them."""
+    return tokenizer(
+        list(captions),
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids.to(device)
+
+
+def encode_text(encoder: CLIPTextModelWithProjection, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """SDXL's text condition: penultimate hidden states (B, L, d) and the pooled projection (B, p)."""
+    output = encoder(ids, output_hidden_states=True)
+    return output.hidden_states[-2], output.text_embeds
+
+
+def drop_text(hidden: Tensor, pooled: Tensor, drop: Tensor) -> tuple[Tensor, Tensor]:
+    """Zero the text condition where `drop` (B,) is true: SDXL's unconditional input (`force_zeros_for_empty_prompt`)."""
+    keep = (~drop).to(hidden.dtype)
+    return hidden * keep[:, None, None], pooled * keep[:, None]
+
+
+def size_condition(batch: int, resolution: int, device: torch.device) -> Tensor:
+    """SDXL's six size numbers (B, 6): original size, crop corner, target size, as the pipeline fills them."""
+    row = torch.tensor([resolution, resolution, 0, 0, resolution, resolution], dtype=torch.float32, device=device)
+    return row.expand(batch, 6)
+
+
+class NoiseSchedule:
+    """The forward process of a scheduler's betas, by discrete time step."""
+
+    def __init__(self, scheduler: EulerDiscreteScheduler) -> None:
+        self.steps: int = scheduler.config["num_train_timesteps"]
+        self.alphas = scheduler.alphas_cumprod.double()
+
+    def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Noisy latents at integer steps `t` (B,) and the velocity target √ᾱ·ε − √(1−ᾱ)·x (Salimans & Ho, eq. 11)."""
+        alpha = self.alphas.to(clean.device)[t].sqrt().to(clean.dtype)[:, None, None, None]
+        sigma = (1 - self.alphas.to(clean.device)[t]).sqrt().to(clean.dtype)[:, None, None, None]
+        return alpha * clean + sigma * noise, alpha * noise - sigma * clean
+
+
+def weighted_mse(prediction: Tensor, target: Tensor, foreground: Tensor, extra: float) -> tuple[Tensor, Tensor]:
+    """Mean squared error with `1 + extra` weight on characters, and the plain one for the log.
+
+    `foreground` is (B, H, W) in [0, 1] at any size. Weights average to one, so the learning rate keeps its meaning.
+    """
+    error = (prediction.float() - target.float()).square().mean(dim=1)
+    plain = error.mean()
+    if extra == 0:
+        return plain, plain.detach()
+    area = torch.nn.functional.interpolate(foreground[:, None].float(), size=error.shape[-2:], mode="area")[:, 0]
+    weight = 1 + extra * area
+    return (error * weight).sum() / weight.sum(), plain.detach()
+
+
+def seeded_normal(shape: Sequence[int], seed: int, device: torch.device) -> Tensor:
+    """Standard normal numbers from a seed, the same on every device."""
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)).to(device)
+

@@ -1,0 +1,66 @@
+"""Stage 1, `encoder`: subject QFormer, ReferenceNet, Ŵ and W̃, with the diffusion loss (paper, section 3.4)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from anystory.models.encoders import EncodedSubjects
+from anystory.models.conditioning import SubjectConditioning
+
+from ..components import ModelFolder
+from ..stream import Sample
+from .common import read_options
+from .personal import PersonalOptions, PersonalStage
+
+
+class EncoderOptions(PersonalOptions):
+    """Who receives a subject's features while there is no router yet (D13)."""
+
+    gate: Literal["paper", "masks"] = "masks"
+    """`paper`: one subject per sample, on every pixel. `masks`: ground-truth instances, the rest is the background's."""
+    free_drop: float = 0.05
+    """Share of samples seen as the unconditional half sees them: no text, the background slot everywhere (D8)."""
+
+
+class EncoderStage(PersonalStage):
+    """The adapter without its router."""
+
+    name = "encoder"
+    options: EncoderOptions
+
+    def __init__(self, folder: ModelFolder) -> None:
+        super().__init__(folder)
+        self.options = read_options(EncoderOptions, folder.recipe.stages["encoder"].options, "encoder")
+        if self.options.gate == "paper" and self.options.max_subjects != 1:
+            raise ValueError("options of stage 'encoder': gate 'paper' needs max_subjects 1 (one subject per sample)")
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self.adapter.stage_parameters("encoder"))
+
+    def gates(self, batch: Sample) -> Tensor:
+        """One-hot owners (B, S, H, W), the background last."""
+        subjects = self.instance_masks(batch)
+        if self.options.gate == "paper":
+            subjects = torch.ones_like(subjects)
+        return torch.cat([subjects, 1 - subjects.sum(dim=1, keepdim=True)], dim=1)
+
+    def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
+        gates = self.gates(batch)
+        device, count = gates.device, len(gates)
+        free, text_drop, clip_drop = (
+            torch.rand(count, generator=generator, device=device) < share
+            for share in (self.options.free_drop, self.options.caption_drop, self.options.clip_drop)
+        )
+        nobody = torch.zeros_like(gates)
+        nobody[:, -1] = 1
+        gates = torch.where(free[:, None, None, None], nobody, gates)
+        encoded = self.encode_subjects(batch).drop_clip(clip_drop)
+        conditioning = SubjectConditioning(encoded=encoded, gate_masks=gates)
+        loss, plain = self.diffusion(batch, generator, conditioning, text_drop | free)
+        return {"loss": loss, "mse": plain}
+
+    def picture_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
+        return SubjectConditioning(encoded=encoded, gate_masks=self.gates(batch), guidance=True)

@@ -1,0 +1,177 @@
+"""What stages 1 and 2 share: the frozen base, the adapter, and a batch's subjects as a `SubjectConditioning`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from anystory.models.encoders import EncodedSubjects
+from anystory.models.conditioning import SubjectConditioning
+
+from .. import data
+from ..components import ModelFolder
+from ..loop import Stage
+from ..stream import Sample, collate
+from .common import (
+    NoiseSchedule,
+    Options,
+    drop_text,
+    encode_text,
+    seeded_normal,
+    sheet,
+    size_condition,
+    to_pixels,
+    tokenize,
+    weighted_mse,
+)
+from .sampling import sample_latents
+
+
+class PersonalOptions(Options):
+    """Settings of both personalised stages."""
+
+    caption_drop: float = 0.1
+    clip_drop: float = 0.1
+    """Share of samples whose CLIP tokens are all the background's (paper: 10 %)."""
+    foreground_weight: float = 0.0
+    max_subjects: int = 2
+    """Subjects per sample; scenes with more are not drawn."""
+    min_subjects: int = 1
+
+
+class PersonalStage(Stage):
+    """The frozen base with an adapter on it; subclasses choose what is trained and who gates."""
+
+    options: PersonalOptions
+
+    def __init__(self, folder: ModelFolder) -> None:
+        super().__init__()
+        self.folder = folder
+        self.vae = folder.load("vae")
+        self.tokenizer = folder.load("tokenizer_2")
+        self.text_encoder = folder.load("text_encoder_2")
+        self.image_encoder = folder.load("image_encoder")
+        self.unet = folder.load("unet")
+        self.scheduler = folder.load("scheduler")
+        self.schedule = NoiseSchedule(self.scheduler)
+        self.adapter = folder.load_or_build("adapter")
+
+    def fetch(self) -> Callable[[int], Sample]:
+        recipe = self.folder.recipe
+        return partial(
+            data.personal_sample,
+            level=recipe.level,
+            size=recipe.resolution,
+            reference_size=self.adapter.config.reference_size,
+            seed=recipe.seed,
+            min_subjects=self.options.min_subjects,
+            max_subjects=self.options.max_subjects,
+        )
+
+    def encode_subjects(self, batch: Sample) -> EncodedSubjects:
+        """Both branches of a batch's references; the CLIP and VAE sides are frozen, the adapter's are not."""
+        references, alpha, present = batch["references"], batch["reference_alpha"], batch["present"]
+        count, subjects = present.shape
+        pixels = to_pixels(references.flatten(0, 1))
+        with torch.no_grad():
+            hidden = self.clip_hidden(pixels)
+            zero = self.clip_hidden(torch.zeros_like(pixels[:1]))
+            latents = self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
+            masks = F.interpolate(alpha.flatten(0, 1)[:, None].float() / 255, size=latents.shape[-2:], mode="area")
+        return self.adapter.encode(
+            hidden.unflatten(0, (count, subjects)),
+            zero,
+            latents.unflatten(0, (count, subjects)),
+            masks.unflatten(0, (count, subjects)),
+            present,
+        )
+
+    def clip_hidden(self, pixels: Tensor) -> Tensor:
+        """Penultimate hidden states (B, P, d) of the image encoder for pixels (B, 3, H, W) in [-1, 1].
+
+        The embedded model's feature extractor normalises by mean and deviation one half, which is this range.
+        """
+        size = self.image_encoder.config.image_size
+        if pixels.shape[-1] != size:
+            pixels = F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True)
+        return self.image_encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+
+    def instance_masks(self, batch: Sample) -> Tensor:
+        """One mask per subject (B, N, H, W), float 0 or 1, from the instance ids 1…N (0 is the background)."""
+        ids = torch.arange(1, batch["present"].shape[1] + 1, device=batch["instances"].device)
+        return (batch["instances"][:, None] == ids[None, :, None, None]).float()
+
+    def diffusion(
+        self, batch: Sample, generator: torch.Generator, conditioning: SubjectConditioning, text_drop: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Diffusion loss of the conditioned U-Net: weighted, and plain for the log."""
+        pixels = to_pixels(batch["image"])
+        device, count = pixels.device, len(pixels)
+        with torch.no_grad():
+            clean = self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
+            hidden, pooled = encode_text(self.text_encoder, tokenize(self.tokenizer, batch["caption"], device))
+            hidden, pooled = drop_text(hidden, pooled, text_drop)
+        t = torch.randint(self.schedule.steps, (count,), generator=generator, device=device)
+        noise = torch.randn(clean.shape, generator=generator, device=device)
+        noisy, target = self.schedule.add_noise(clean, noise, t)
+        added = {"text_embeds": pooled, "time_ids": size_condition(count, pixels.shape[-1], device)}
+        with self.adapter.installed_on(self.unet):
+            prediction = self.unet(
+                noisy,
+                t,
+                hidden,
+                added_cond_kwargs=added,
+                cross_attention_kwargs={"subject_conditioning": conditioning},
+            ).sample
+        return weighted_mse(prediction, target, batch["instances"] > 0, self.options.foreground_weight)
+
+    def picture_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
+        """The conditioning of the logged pictures, for guided sampling."""
+        raise NotImplementedError
+
+    def picture_rows(self, pictures: Tensor, conditioning: SubjectConditioning) -> list[list[Tensor]]:
+        """Further rows of the logged sheet, below the pictures."""
+        return []
+
+    @torch.no_grad()
+    def sample_picture(self) -> Image.Image:
+        """Eight scenes from held-out identities: references on top, then what the model draws, then the drawn truth."""
+        fetch: Any = self.fetch()
+        fetch = partial(fetch.func, **{**fetch.keywords, "split": "heldout", "augment": False})
+        batch = collate([fetch(2**40 + i) for i in range(8)])
+        device = next(self.unet.parameters()).device
+        batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        encoded = self.encode_subjects(batch)
+        conditioning = self.picture_conditioning(batch, encoded)
+        hidden, pooled = encode_text(self.text_encoder, tokenize(self.tokenizer, batch["caption"], device))
+        size = self.unet.config.sample_size
+        noise = seeded_normal((8, self.unet.config.in_channels, size, size), 0, device)
+        sizes = size_condition(8, batch["image"].shape[1], device)
+        with self.adapter.installed_on(self.unet):
+            latents = sample_latents(
+                self.unet,
+                self.scheduler,
+                hidden,
+                pooled,
+                sizes,
+                noise,
+                guidance=self.folder.recipe.defaults["guidance_scale"],
+                attention_kwargs={"subject_conditioning": conditioning},
+            )
+        pictures = self.vae.decode(latents).sample
+        side = pictures.shape[-1]
+        references = batch["references"].flatten(0, 1)
+        shown = F.interpolate(to_pixels(references), size=(side, side), mode="area").unflatten(0, (8, -1))
+        rows = [list(shown[:, i]) for i in range(shown.shape[1])]
+        rows += [list(pictures), *self.picture_rows(pictures, conditioning), list(to_pixels(batch["image"]))]
+        return sheet(rows, zoom=3)
+
+    def export(self, folder: Path) -> None:
+        self.folder.save("adapter", self.adapter)

@@ -1,0 +1,81 @@
+"""Stage 2, `router`: the routing QFormer and the per-layer routers, with diffusion and routing loss (paper, section 3.4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from anystory.models.encoders import EncodedSubjects
+from anystory.models.conditioning import SubjectConditioning
+from anystory.models.router import routing_loss
+
+from ..components import ModelFolder
+from ..stream import Sample
+from .common import read_options
+from .personal import PersonalOptions, PersonalStage
+
+
+class RouterOptions(PersonalOptions):
+    """Settings of the routing loss."""
+
+    caption_drop: float = 0.0
+    clip_drop: float = 0.0
+    gumbel_temperature: float = 1.0
+    route_loss_weight: float = 0.1
+    """λ of the routing loss."""
+    coarse_weight: float = 1.0
+    """Weight of the coarse maps' term (D5; 0 is the paper's)."""
+    include_background: bool = False
+    """Count slot N + 1 in the routing loss (D14; false is the paper's)."""
+
+
+class RouterStage(PersonalStage):
+    """The adapter's router; both encoders stay as stage 1 left them."""
+
+    name = "router"
+    options: RouterOptions
+
+    def __init__(self, folder: ModelFolder) -> None:
+        super().__init__(folder)
+        if not folder.has("adapter"):
+            raise ValueError(f"{folder.path} holds no adapter: train stage 'encoder' into this --out first")
+        self.options = read_options(RouterOptions, folder.recipe.stages["router"].options, "router")
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self.adapter.stage_parameters("router"))
+
+    def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
+        o = self.options
+        conditioning = SubjectConditioning(
+            encoded=self.encode_subjects(batch),
+            gumbel_temperature=o.gumbel_temperature,
+            generator=generator,
+            record="loss",
+        )
+        none = torch.zeros(len(batch["caption"]), dtype=torch.bool, device=batch["image"].device)
+        text_drop = torch.rand(len(none), generator=generator, device=none.device) < o.caption_drop
+        loss, plain = self.diffusion(batch, generator, conditioning, text_drop)
+        masks = self.instance_masks(batch)
+        routing = routing_loss(
+            conditioning.maps,
+            masks,
+            batch["present"],
+            weight=o.route_loss_weight,
+            coarse_weight=o.coarse_weight,
+            include_background=o.include_background,
+        )
+        return {"loss": loss + routing, "mse": plain, "routing": routing.detach()}
+
+    def picture_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
+        return SubjectConditioning(encoded=encoded, guidance=True, record="pictures")
+
+    def picture_rows(self, pictures: Tensor, conditioning: SubjectConditioning) -> list[list[Tensor]]:
+        """The owners at the last step: the mean over layers of the refined maps, a subject per colour channel."""
+        side = pictures.shape[-2:]
+        layers = [
+            nn.functional.interpolate(m.refined.float(), size=side, mode="bilinear") for m in conditioning.maps.values()
+        ]
+        mean = torch.stack(layers).mean(dim=0)[:, :-1].cpu()
+        channels = torch.zeros(len(mean), 3, *side)
+        channels[:, : mean.shape[1]] = mean[:, :3]
+        return [list(channels * 2 - 1)]

@@ -1,0 +1,138 @@
+"""The loop: every stage trains, stops and resumes on the same samples with the same result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from anystory.training.checkpoint import find_checkpoint
+from anystory.training.loop import RunOptions, learning_rate, train
+from anystory.training.mini import pack, run_all, run_stage
+from anystory.training.recipe import STAGES, Recipe, StageConfig
+from anystory.training.stages import build_stage
+
+
+def options(out: Path, **changes: object) -> RunOptions:
+    return replace(RunOptions(out=out, model=out / "model", workers=0, quiet=True), **changes)  # pyright: ignore
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recipe]:
+    """All five stages, two steps each."""
+    from .conftest import TINY
+
+    torch.set_num_threads(1)
+    out, recipe = tmp_path_factory.mktemp("run"), Recipe.model_validate(TINY)
+    run_all(recipe, options(out), {})
+    return out, recipe
+
+
+def test_all_stages_write_model_logs_and_pictures(trained: tuple[Path, Recipe]) -> None:
+    out, _ = trained
+    for stage in STAGES:
+        assert find_checkpoint(out / stage)
+        assert (out / stage / "log.jsonl").read_text().count("\n") >= 1
+        assert list((out / stage / "samples").glob("*.png"))
+    for component in ("vae", "text_encoder_2", "image_encoder", "unet", "adapter", "scheduler", "tokenizer_2"):
+        assert (out / "model" / component).is_dir()
+    assert not list(out.rglob("*.tmp")), "half-written folders are left behind"
+
+
+def test_packed_weights_are_half_precision_and_load(trained: tuple[Path, Recipe], tmp_path: Path) -> None:
+    out, recipe = trained
+    size = pack(out / "model", tmp_path / "packed", recipe)
+    assert 0 < size < 48 * 2**20
+    tensors = load_file(next((tmp_path / "packed" / "unet").glob("*.safetensors")))
+    assert {t.dtype for t in tensors.values()} == {torch.float16}
+
+
+@pytest.mark.parametrize("name", ["vae", "router"])
+def test_resumed_run_equals_the_unbroken_one(
+    trained: tuple[Path, Recipe], tmp_path: Path, name: str
+) -> None:
+    import shutil
+
+    out, recipe = trained
+    ends = {}
+    # A constant rate: the schedule depends on the budget, which differs between the two runs.
+    config = recipe.stages[name].model_copy(update={"decay_fraction": 0.0})  # pyright: ignore[reportArgumentType]
+    for run, budgets in (("broken", (2, 4)), ("unbroken", (4,))):
+        folder = tmp_path / run
+        shutil.copytree(out / "model", folder / "model")
+        if name == "vae":
+            shutil.rmtree(folder / "model" / "vae")
+        for budget in budgets:
+            from anystory.training.components import ModelFolder
+
+            start = tmp_path / f"{run}-model"
+            shutil.rmtree(start, ignore_errors=True)
+            shutil.copytree(out / "model", start)
+            stage = build_stage(name, ModelFolder(folder / "model", recipe))  # pyright: ignore[reportArgumentType]
+            train(stage, config, options(folder, resume=budget != budgets[0], steps=budget))
+        ends[run] = {k: load_file(folder / name / "checkpoint" / f"{k}.safetensors") for k in ("model", "ema")}
+    for kind in ("model", "ema"):
+        for key, value in ends["unbroken"][kind].items():
+            assert torch.equal(value, ends["broken"][kind][key]), key
+
+
+def test_only_the_stages_own_parameters_change(trained: tuple[Path, Recipe], tmp_path: Path) -> None:
+    import shutil
+
+    out, recipe = trained
+    folder = tmp_path / "run"
+    shutil.copytree(out / "model", folder / "model")
+    before = load_file(folder / "model" / "adapter" / "diffusion_pytorch_model.safetensors")
+    run_stage("router", recipe, options(folder, steps=3))
+    after = load_file(folder / "model" / "adapter" / "diffusion_pytorch_model.safetensors")
+    changed = {k for k in after if not torch.equal(before[k], after[k])}
+    assert changed
+    assert all(k.startswith(("routing_qformer", "routers")) for k in changed), sorted(changed)[:5]
+    assert torch.equal(
+        load_file(out / "model" / "unet" / "diffusion_pytorch_model.safetensors")["conv_in.weight"],
+        load_file(folder / "model" / "unet" / "diffusion_pytorch_model.safetensors")["conv_in.weight"],
+    )
+
+
+def test_a_run_is_not_started_over_by_accident(trained: tuple[Path, Recipe]) -> None:
+    out, recipe = trained
+    with pytest.raises(ValueError, match="--resume"):
+        run_stage("vae", recipe, options(out, steps=4))
+
+
+def test_a_checkpoint_of_another_size_is_refused(trained: tuple[Path, Recipe]) -> None:
+    out, recipe = trained
+    wider = recipe.model_copy(update={"autoencoder": {**recipe.autoencoder, "encoder_width": 32}})
+    import shutil
+
+    shutil.copytree(out / "vae", out.parent / "wider" / "vae")
+    with pytest.raises(ValueError, match="does not fit"):
+        run_stage("vae", wider, options(out.parent / "wider", resume=True, steps=4))
+
+
+def test_a_stage_without_its_forerunner_says_so(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train stage 'vae'"):
+        run_stage("base", recipe, options(tmp_path))
+
+
+def test_no_budget_is_an_error(recipe: Recipe, tmp_path: Path) -> None:
+    bare = recipe.model_copy(update={"stages": {"vae": recipe.stages["vae"].model_copy(update={"steps": None})}})
+    with pytest.raises(ValueError, match="no budget"):
+        run_stage("vae", bare, options(tmp_path))
+
+
+def test_unknown_stage_option_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    odd = recipe.stages["vae"].model_copy(update={"options": {"speed": 1}})
+    with pytest.raises(ValueError, match="speed"):
+        run_stage("vae", recipe.model_copy(update={"stages": {"vae": odd}}), options(tmp_path))
+
+
+def test_learning_rate_warms_up_holds_and_falls() -> None:
+    config = StageConfig(batch_size=1, learning_rate=1.0, warmup_steps=10, decay_fraction=0.5)
+    assert learning_rate(config, 0, 0.0) == pytest.approx(0.1)
+    assert learning_rate(config, 100, 0.4) == 1.0
+    assert learning_rate(config, 100, 0.75) == pytest.approx(0.5)
+    assert learning_rate(config, 100, 1.0) == pytest.approx(0.05)
