@@ -7,7 +7,7 @@ import skia
 from anystory.storyworld.palette import mix, multiply, shade
 
 STYLES = ("flat", "outlined", "papercut")
-LIGHTS: dict[str, int] = {"day": 0xFFFFFF, "dusk": 0xFFDCCB, "night": 0xA9B4E6}
+LIGHTS: dict[str, int] = {"day": 0xFFFFFF, "dusk": 0xFFEADF, "night": 0xCDD4F4}
 """Light -> the colour that it multiplies characters by: mild, so that their colours stay recognisable."""
 
 _OUTLINE_INK = 0x2A2338

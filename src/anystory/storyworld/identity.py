@@ -13,7 +13,7 @@ KINDS = (
     "fox", "bear", "rabbit", "robot", "penguin", "frog", "cat", "mouse", "owl", "dragon", "elephant", "snowman",
     "child", "lion",
 )  # fmt: skip
-PATTERNS = ("plain", "stripes", "spots", "patches", "belly", "checks", "chevrons", "rings")
+PATTERNS = ("plain", "stripes", "spots", "patches", "belly", "checks", "chevrons", "halves")
 EMBLEMS = ("none", "star", "heart", "moon", "flower", "sun", "bolt", "drop", "leaf", "diamond")
 HEADWEAR = ("none", "tophat", "crown", "beanie", "bow", "cap", "partyhat", "flower")
 NECKWEAR = ("none", "scarf", "bowtie", "cape", "necklace")
