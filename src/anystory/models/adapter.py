@@ -7,13 +7,14 @@ c latent channels, h × w reference latent size.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.attention_processor import Attention
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
@@ -41,8 +42,8 @@ _STAGES: dict[str, tuple[str, ...]] = {
     "router": ("routing_qformer", "routers"),
 }
 
-# A fresh Ŵ_v makes injected values this small against the text's, so that training starts near the base model;
-# zero would start nearer, but then nothing before Ŵ_v gets a gradient.
+# A fresh Ŵ_v makes injected values this small against the text's, so that training starts near the base
+# model; zero would start nearer, but then nothing before Ŵ_v gets a gradient.
 _INITIAL_VALUE = 0.1
 
 
@@ -58,35 +59,36 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _no_split_modules = ["BasicTransformerBlock", "ResnetBlock2D", "IPAdapterPlusImageProjectionBlock"]
+    _no_split_modules: ClassVar[list[str]] = [
+        "BasicTransformerBlock",
+        "ResnetBlock2D",
+        "IPAdapterPlusImageProjectionBlock",
+    ]
 
     @register_to_config
     def __init__(self, unet_config: dict[str, Any], adapter_config: dict[str, int]) -> None:
         super().__init__()
-        self.sizes = AdapterConfig(**adapter_config)
-        self.layers = layout_of_config(unet_config)
+        sizes = AdapterConfig(**adapter_config)
+        layers = layout_of_config(unet_config)
+        self.sizes = sizes
+        """The adapter's own sizes."""
+        self.layers = layers
+        """The attention layers it is made for, in the order of execution."""
         self.reference_net = ReferenceNet(unet_config)
-        self.subject_qformer = subject_qformer(self.sizes)
-        self.routing_qformer = routing_qformer(self.sizes)
-        self.routers = nn.ModuleDict(
-            {
-                module_key(layer.cross_attention): Router(
-                    layer.dim, self.sizes.routing_dim, self.sizes.router_dim, self.sizes.router_heads
-                )
-                for layer in self.layers
-            }
+        self.subject_qformer = subject_qformer(sizes)
+        self.routing_qformer = routing_qformer(sizes)
+        self.routers = _by_layer(
+            (
+                layer.cross_attention,
+                Router(layer.dim, sizes.routing_dim, sizes.router_dim, sizes.router_heads),
+            )
+            for layer in layers
         )
-        self.cross_projections = nn.ModuleDict(
-            {
-                module_key(layer.cross_attention): KeyValue(self.sizes.token_dim, layer.inner_dim)
-                for layer in self.layers
-            }
+        self.cross_projections = _by_layer(
+            (layer.cross_attention, KeyValue(sizes.token_dim, layer.inner_dim)) for layer in layers
         )
-        self.reference_projections = nn.ModuleDict(
-            {
-                module_key(layer.self_attention): KeyValue(layer.dim, layer.inner_dim)
-                for layer in self.layers[1:]
-            }
+        self.reference_projections = _by_layer(
+            (layer.self_attention, KeyValue(layer.dim, layer.inner_dim)) for layer in layers[1:]
         )
 
     @classmethod
@@ -100,24 +102,10 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         """
         with unet.device:
             adapter = cls(unet_config=config_of_unet(unet), adapter_config=asdict(config))
-        adapter.to(unet.dtype)
+        if adapter.dtype != unet.dtype:
+            adapter.to(dtype=unet.dtype)  # pyright: ignore[reportCallIssue]
         adapter._initialise(unet)
         return adapter
-
-    @torch.no_grad()
-    def _initialise(self, unet: UNet2DConditionModel) -> None:
-        self.reference_net.copy_weights(unet)
-        for projection in self.cross_projections.values():
-            nn.init.normal_(projection.to_k.weight, std=self.sizes.token_dim**-0.5)
-            nn.init.normal_(projection.to_v.weight, std=_INITIAL_VALUE * self.sizes.token_dim**-0.5)
-        for layer in self.layers[1:]:
-            attention, projection = (
-                unet.get_submodule(layer.self_attention),
-                self.reference_projections[module_key(layer.self_attention)],
-            )
-            projection.load_state_dict(
-                {f"{name}.weight": attention.get_submodule(name).weight for name in ("to_k", "to_v")}
-            )
 
     def encode(
         self,
@@ -130,8 +118,8 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         """Encodes the subjects of B samples; all references run through each network as one batch.
 
         Args:
-            image_hidden: (B, N, P, Dc) CLIP's penultimate hidden states of the segmented references. P may be a
-                multiple of `clip_tokens`: several photos of a subject are one sequence (D15).
+            image_hidden: (B, N, P, Dc) CLIP's penultimate hidden states of the segmented references. P may be
+                a multiple of `clip_tokens`: several photos of a subject are one sequence (D15).
             zero_hidden: (1, P, Dc) the same of the all-zero image.
             reference_latents: (B, N, c, h, w) scaled VAE latents of the segmented references.
             reference_masks: (B, N, 1, h, w) subject masks in [0, 1] at latent size.
@@ -144,7 +132,7 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
             ValueError: a shape is not as above.
         """
         self._check_encode_inputs(image_hidden, zero_hidden, reference_latents, reference_masks, present)
-        # A batch without any subject runs on its padding: the shapes are needed, and no slot will own a pixel.
+        # A batch without any subject runs on its padding: the shapes are needed, and no slot owns a pixel.
         computed = present if present.any() else torch.ones_like(present)
         chosen = computed.flatten()
         features = self.reference_net(
@@ -155,34 +143,37 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
             tokens=encode_slots(self.subject_qformer, image_hidden, zero_hidden, computed),
             routing=encode_slots(self.routing_qformer, image_hidden, zero_hidden, computed).squeeze(2),
             features={
-                layer: scatter_present(value, computed).unflatten(0, present.shape)
-                for layer, value in features.items()
+                layer: scatter_present(value, computed).unflatten(0, present.shape) for layer, value in features.items()
             },
             present=nn.functional.pad(present, (0, 1), value=True),
         )
 
     @contextmanager
     def installed_on(self, unet: UNet2DConditionModel) -> Iterator[None]:
-        """While open, `unet` takes `cross_attention_kwargs={"subject_conditioning": …}`; then it is as before.
+        """While open, `unet` takes `cross_attention_kwargs={"subject_conditioning": …}`.
+
+        Without that keyword it computes what it computed before. At the end its own processors are restored,
+        whatever happened inside.
 
         Raises:
             ValueError: the adapter was made for another kind of U-Net.
         """
         self.check_fits(unet)
         processors = self._processors()
-        before = {name: unet.get_submodule(name).processor for name in processors}
+        attentions = {name: cast(Attention, unet.get_submodule(name)) for name in processors}
+        before = {name: attention.processor for name, attention in attentions.items()}
         hook = unet.register_forward_pre_hook(_begin_call, with_kwargs=True)
         try:
-            for name, processor in processors.items():
-                unet.get_submodule(name).set_processor(processor)
+            for name, attention in attentions.items():
+                attention.set_processor(cast(Any, processors[name]))
             yield
         finally:
             hook.remove()
-            for name, processor in before.items():
-                unet.get_submodule(name).set_processor(processor)
+            for name, attention in attentions.items():
+                attention.set_processor(cast(Any, before[name]))
 
     def check_fits(self, unet: UNet2DConditionModel) -> None:
-        """Raises ValueError, saying where they differ, if the U-Net's attention layers are not the adapter's."""
+        """Raises ValueError, saying where, if the U-Net's attention layers are not those of the adapter."""
         theirs = unet_layout(unet)
         if len(theirs) != len(self.layers):
             raise ValueError(
@@ -208,16 +199,12 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         if stage not in _STAGES:
             raise ValueError(f"stage must be one of {', '.join(map(repr, _STAGES))}, got {stage!r}")
         return {
-            name: parameter
-            for name, parameter in self.named_parameters()
-            if name.partition(".")[0] in _STAGES[stage]
+            name: parameter for name, parameter in self.named_parameters() if name.partition(".")[0] in _STAGES[stage]
         }
 
     @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any
-    ) -> Any:
-        """Loads an adapter saved by `save_pretrained`, from safetensors only; the base's weights are not needed.
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Any:
+        """Loads what `save_pretrained` saved, from safetensors only; the base's weights are not needed.
 
         Arguments as in diffusers' `ModelMixin.from_pretrained`.
 
@@ -225,29 +212,43 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
             ValueError: a key is missing, unexpected or of another shape.
         """
         want_info = kwargs.pop("output_loading_info", False)
-        kwargs.update(use_safetensors=True, output_loading_info=True)
-        loaded: tuple[Self, dict[str, list[Any]]] = super().from_pretrained(
-            pretrained_model_name_or_path, **kwargs
-        )  # type: ignore[assignment]
+        # Tolerated here, reported below: diffusers alone would warn, or stop at the first wrong shape.
+        kwargs.update(use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True)
+        loaded: tuple[Self, dict[str, list[Any]]] = super().from_pretrained(pretrained_model_name_or_path, **kwargs)  # type: ignore[assignment]
         adapter, info = loaded
         report = key_report(info)
         if report:
             raise ValueError(f"{pretrained_model_name_or_path} is not a whole adapter:\n{report}")
         return (adapter, info) if want_info else adapter
 
+    @torch.no_grad()
+    def _initialise(self, unet: UNet2DConditionModel) -> None:
+        self.reference_net.copy_weights(unet)
+        for layer in self.layers:
+            projection = self._projection(layer.cross_attention)
+            nn.init.normal_(projection.to_k.weight, std=self.sizes.token_dim**-0.5)
+            nn.init.normal_(projection.to_v.weight, std=_INITIAL_VALUE * self.sizes.token_dim**-0.5)
+        for layer in self.layers[1:]:
+            projection = self._projection(layer.self_attention)
+            attention = cast(Any, unet.get_submodule(layer.self_attention))
+            projection.to_k.weight.copy_(attention.to_k.weight)
+            projection.to_v.weight.copy_(attention.to_v.weight)
+
+    def _projection(self, layer: str) -> KeyValue:
+        key = _key(layer)
+        owner = self.cross_projections if key in self.cross_projections else self.reference_projections
+        return cast(KeyValue, owner[key])
+
     def _processors(self) -> dict[str, RoutedCrossAttnProcessor | RoutedSelfAttnProcessor]:
         processors: dict[str, RoutedCrossAttnProcessor | RoutedSelfAttnProcessor] = {}
         preceding = None
         for layer in self.layers:
-            cross_key, self_key = module_key(layer.cross_attention), module_key(layer.self_attention)
-            projection = self.reference_projections[self_key] if preceding is not None else None
-            processors[layer.self_attention] = RoutedSelfAttnProcessor(
-                layer.self_attention, preceding, projection
-            )
-            processors[layer.cross_attention] = RoutedCrossAttnProcessor(
-                layer.cross_attention, self.routers[cross_key], self.cross_projections[cross_key]
-            )
-            preceding = layer.cross_attention
+            own, cross = layer.self_attention, layer.cross_attention
+            projection = None if preceding is None else self._projection(own)
+            router = cast(Router, self.routers[_key(cross)])
+            processors[own] = RoutedSelfAttnProcessor(own, preceding, projection)
+            processors[cross] = RoutedCrossAttnProcessor(cross, router, self._projection(cross))
+            preceding = cross
         return processors
 
     def _check_encode_inputs(
@@ -259,17 +260,13 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         present: Tensor,
     ) -> None:
         if present.ndim != 2 or present.dtype != torch.bool or present.shape[1] < 1:
-            raise ValueError(
-                f"present must be (B, N) bool with N >= 1, got {present.dtype} {tuple(present.shape)}"
-            )
+            raise ValueError(f"present must be (B, N) bool with N >= 1, got {present.dtype} {tuple(present.shape)}")
         slots = tuple(present.shape)
         tokens, width = self.sizes.clip_tokens, self.sizes.clip_dim
         if image_hidden.ndim != 4 or image_hidden.shape[:2] != slots or image_hidden.shape[3] != width:
             raise ValueError(f"image_hidden must be {(*slots, 'P', width)}, got {tuple(image_hidden.shape)}")
         if image_hidden.shape[2] == 0 or image_hidden.shape[2] % tokens:
-            raise ValueError(
-                f"image_hidden must have a multiple of {tokens} tokens, got {image_hidden.shape[2]}"
-            )
+            raise ValueError(f"image_hidden must have a multiple of {tokens} tokens, got {image_hidden.shape[2]}")
         if zero_hidden.shape != (1, tokens, width):
             raise ValueError(f"zero_hidden must be {(1, tokens, width)}, got {tuple(zero_hidden.shape)}")
         if reference_latents.ndim != 5 or reference_latents.shape[:2] != slots:
@@ -278,21 +275,28 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
             )
         if reference_masks.shape != (*slots, 1, *reference_latents.shape[3:]):
             raise ValueError(
-                f"reference_masks must be (B, N, 1, h, w) like reference_latents {tuple(reference_latents.shape)}, "
-                f"got {tuple(reference_masks.shape)}"
+                f"reference_masks must be (B, N, 1, h, w) like reference_latents "
+                f"{tuple(reference_latents.shape)}, got {tuple(reference_masks.shape)}"
             )
 
 
-def module_key(layer: str) -> str:
-    """A layer's name as a key of a ModuleDict, which may not contain dots."""
+def _by_layer(modules: Iterable[tuple[str, nn.Module]]) -> nn.ModuleDict:
+    return nn.ModuleDict({_key(layer): module for layer, module in modules})
+
+
+def _key(layer: str) -> str:
+    # A ModuleDict's keys may not contain dots.
     return layer.replace(".", "-")
 
 
 def key_report(info: Mapping[str, list[Any]]) -> str:
     """What is wrong with loaded keys, one line each; empty when nothing is."""
-    lines = [f"  missing: {key}" for key in info["missing_keys"]]
-    lines += [f"  unexpected: {key}" for key in info["unexpected_keys"]]
-    lines += [f"  other shape: {key}" for key in info["mismatched_keys"]]
+    lines = [f"  missing: {key}" for key in sorted(info["missing_keys"])]
+    lines += [f"  unexpected: {key}" for key in sorted(info["unexpected_keys"])]
+    lines += [
+        f"  other shape: {key} is {tuple(found)}, expected {tuple(expected)}"
+        for key, found, expected in sorted(info["mismatched_keys"])
+    ]
     shown = lines[:20]
     if len(lines) > len(shown):
         shown.append(f"  … and {len(lines) - len(shown)} more")

@@ -1,8 +1,8 @@
 """The two attention processors that inject routed subjects into a frozen U-Net (3.3), and their arithmetic.
 
-Shapes: B samples, N subjects, S = N + 1 slots with the background last, L pixels of a layer, H heads of width e,
-m subject tokens of width c, T reference tokens of width d. With guidance the U-Net's batch is 2B: [unconditional;
-conditional].
+Shapes: B samples, N subjects, S = N + 1 slots with the background last, L pixels of a layer, H heads of
+width e, m subject tokens of width c, T reference tokens of width d. With guidance the U-Net's batch is 2B:
+[unconditional; conditional].
 """
 
 from __future__ import annotations
@@ -15,24 +15,23 @@ from torch import Tensor, nn
 from anystory.models.conditioning import SubjectConditioning
 from anystory.models.router import Router
 
-# A reference that does not own a pixel still gives the gate a gradient there. This bounds the weight it is imagined
-# with (e^30 times the pixel's own keys), so that an extreme logit cannot turn that gradient into inf · 0.
+# A reference that does not own a pixel still gives the gate a gradient there. This bounds the weight it is
+# imagined with (e^30 times the owner's), so that an extreme logit cannot turn that gradient into inf · 0.
 _MAX_IMAGINED_LOGIT = 30.0
 
 
 class KeyValue(nn.Module):
-    """Keys and values of injected features: `Ŵ_k, Ŵ_v` of a cross-attention or `W̃_k, W̃_v` of a self-attention."""
+    """Keys and values of injected features: `Ŵ` of a cross-attention or `W̃` of a self-attention."""
 
     def __init__(self, source_dim: int, inner_dim: int) -> None:
         super().__init__()
         self.to_k = nn.Linear(source_dim, inner_dim, bias=False)
         self.to_v = nn.Linear(source_dim, inner_dim, bias=False)
 
-    def forward(self, features: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        """(…, T, source) -> (2, …, H, T, e): keys, then values."""
+    def forward(self, features: Tensor, heads: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(…, T, source) -> keys and values, both (…, H, T, e)."""
         features = features.to(self.to_k.weight.dtype)
-        projected = torch.stack([self.to_k(features), self.to_v(features)]).to(dtype)
-        return split_heads(projected, heads)
+        return split_heads(self.to_k(features).to(dtype), heads), split_heads(self.to_v(features).to(dtype), heads)
 
 
 class RoutedCrossAttnProcessor:
@@ -64,14 +63,10 @@ class RoutedCrossAttnProcessor:
         if subject_conditioning is None:
             return self.base(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         if not isinstance(encoder_hidden_states, Tensor):
-            raise ValueError(
-                f"encoder_hidden_states must be a tensor, got {type(encoder_hidden_states).__name__}"
-            )
+            raise ValueError(f"encoder_hidden_states must be a tensor, got {type(encoder_hidden_states).__name__}")
         cond = subject_conditioning
         cond.check_batch(len(hidden_states))
-        query = split_heads(attn.to_q(hidden_states), attn.heads)
-        key = split_heads(attn.to_k(encoder_hidden_states), attn.heads)
-        value = split_heads(attn.to_v(encoder_hidden_states), attn.heads)
+        query, key, value = project_in(attn, hidden_states, encoder_hidden_states)
         if attention_mask is not None:
             attention_mask = attn.prepare_attention_mask(attention_mask, key.shape[2], len(query))
             attention_mask = attention_mask.view(len(query), attn.heads, -1, key.shape[2])
@@ -79,18 +74,15 @@ class RoutedCrossAttnProcessor:
         attended = attended + self._subjects(cond, attn, hidden_states, query)
         return project_out(attn, attended)
 
-    def _subjects(
-        self, cond: SubjectConditioning, attn: Attention, hidden_states: Tensor, query: Tensor
-    ) -> Tensor:
+    def _subjects(self, cond: SubjectConditioning, attn: Attention, hidden_states: Tensor, query: Tensor) -> Tensor:
         """The sum over slots, (rows, H, L, e); rows as in the U-Net's batch."""
         batch = cond.encoded.batch_size
         routed_states, routed_query = hidden_states[-batch:], query[-batch:]
         encoded = cond.encoded
         logits = self.router(encoded.routing, routed_states, encoded.present) if cond.needs_router else None
         weights = cond.decide(self.layer, hidden_states.shape[1], logits) * cond.slot_scales()[:, :, None]
-        key, value = cond.cached(
-            self.layer, lambda: self.projection(encoded.tokens, attn.heads, query.dtype)
-        )  # (B, S, H, m, e)
+        # (B, S, H, m, e)
+        key, value = cond.cached(self.layer, lambda: self.projection(encoded.tokens, attn.heads, query.dtype))
         term = slot_attention(routed_query, key, value, weights.to(query.dtype))
         if not cond.guidance:
             return term
@@ -102,8 +94,8 @@ class RoutedCrossAttnProcessor:
 class RoutedSelfAttnProcessor:
     """Self-attention whose keys and values are joined by those of the reference that owns each pixel.
 
-    Without `subject_conditioning`, or without a projection (the first self-attention, which no map precedes), it is
-    diffusers' own attention.
+    Without `subject_conditioning`, or without a projection (the first self-attention, which no map precedes),
+    it is diffusers' own attention.
 
     Args:
         layer: name of the self-attention.
@@ -139,20 +131,24 @@ class RoutedSelfAttnProcessor:
         if not (gate.requires_grad or bool(active.any())):
             return self.base(attn, hidden_states)
 
-        query, key, value = (
-            split_heads(to(hidden_states), attn.heads) for to in (attn.to_q, attn.to_k, attn.to_v)
-        )
-        reference_key, reference_value = cond.cached(
-            self.layer, lambda: projection(cond.encoded.features[self.layer], attn.heads, query.dtype)
-        )  # (B, N, H, T, e)
+        query, key, value = project_in(attn, hidden_states, hidden_states)
+        features = cond.encoded.features[self.layer]
+        # (B, N, H, T, e)
+        reference_key, reference_value = cond.cached(self.layer, lambda: projection(features, attn.heads, query.dtype))
         attend = merged_reference_attention if gate.requires_grad else dense_reference_attention
-        attended = attend(
-            query[-batch:], key[-batch:], value[-batch:], reference_key, reference_value, gate, bias
-        )
+        attended = attend(query[-batch:], key[-batch:], value[-batch:], reference_key, reference_value, gate, bias)
         if cond.guidance:  # D8: no reference keys in the unconditional half
             unconditional = F.scaled_dot_product_attention(query[:batch], key[:batch], value[:batch])
             attended = torch.cat([unconditional, attended])
         return project_out(attn, attended)
+
+
+def project_in(attn: Attention, hidden_states: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value by the layer's own projections, each (B, H, …, e)."""
+    assert attn.to_k is not None
+    assert attn.to_v is not None
+    query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+    return split_heads(query, attn.heads), split_heads(key, attn.heads), split_heads(value, attn.heads)
 
 
 def split_heads(tensor: Tensor, heads: int) -> Tensor:
@@ -167,7 +163,7 @@ def project_out(attn: Attention, attended: Tensor) -> Tensor:
 
 
 def slot_attention(query: Tensor, key: Tensor, value: Tensor, weights: Tensor) -> Tensor:
-    """`Σ_i w_i ⊙ Attn(Q, K_i, V_i)`.
+    """`Σ_i w_i ⊙ Attn(Q, K_i, V_i)`: one softmax per slot, then one product with all slots' values.
 
     Args:
         query: (B, H, L, e).
@@ -177,11 +173,11 @@ def slot_attention(query: Tensor, key: Tensor, value: Tensor, weights: Tensor) -
     Returns:
         (B, H, L, e).
     """
-    slots = key.shape[1]
-    per_slot = F.scaled_dot_product_attention(
-        query[:, None].expand(-1, slots, -1, -1, -1).flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
-    ).unflatten(0, (-1, slots))
-    return (per_slot * weights[:, :, None, :, None]).sum(dim=1)
+    keys, values = key.transpose(1, 2).flatten(2, 3), value.transpose(1, 2).flatten(2, 3)  # (B, H, S · m, e)
+    scores = torch.matmul(query * query.shape[-1] ** -0.5, keys.transpose(-2, -1))
+    shares = scores.unflatten(-1, (key.shape[1], -1)).softmax(dim=-1)  # (B, H, L, S, m)
+    weighted = shares * weights.transpose(1, 2)[:, None, :, :, None]
+    return torch.matmul(weighted.flatten(-2), values)
 
 
 def dense_reference_attention(
@@ -224,8 +220,9 @@ def merged_reference_attention(
 ) -> Tensor:
     """The same by merging maskless attentions, differentiable in the gate (part 3).
 
-    `out = (e^s o_self + Σ_i m_i e^{r_i+γ_i} o_i) / (e^s + Σ_i m_i e^{r_i+γ_i})`, with s and r the log-sum-exp of the
-    scores of the own and the reference keys. Arguments and result as in `dense_reference_attention`.
+    `out = (e^s o_self + Σ_i m_i e^{r_i+γ_i} o_i) / (e^s + Σ_i m_i e^{r_i+γ_i})`, with s and r_i the
+    log-sum-exp of the scores of the own and the reference's keys. Arguments and result as in
+    `dense_reference_attention`.
     """
     own, own_lse = attention_with_lse(query, key, value)
     other, other_lse = attention_with_lse(query[:, None], reference_key, reference_value)  # (B, N, H, L, …)
@@ -234,9 +231,7 @@ def merged_reference_attention(
     own_weight = (own_lse - peak).exp()
     other_weight = gate * (other_lse - peak[:, None]).clamp(max=_MAX_IMAGINED_LOGIT).exp()
     total = own_weight + other_weight.sum(dim=1)
-    merged = (own_weight / total)[..., None] * own + ((other_weight / total[:, None])[..., None] * other).sum(
-        dim=1
-    )
+    merged = (own_weight / total)[..., None] * own + ((other_weight / total[:, None])[..., None] * other).sum(dim=1)
     return merged.to(query.dtype)
 
 

@@ -1,7 +1,7 @@
 """SubjectConditioning: everything one call carries to the attention processors.
 
-Shapes: B samples, N subjects, S = N + 1 slots with the background last, H × W mask size, h × w a layer's map size,
-L = h · w its pixels.
+Shapes: B samples, N subjects, S = N + 1 slots with the background last, H × W mask size, h × w a layer's map
+size, L = h · w its pixels.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from anystory.models.encoders import EncodedSubjects
 from anystory.models.router import RoutingMaps, gumbel_noise, one_hot, sigma
 
 Size = tuple[int, int]
+KeysValues = tuple[Tensor, Tensor]
+
+# Where the resized probability of a slot is zero its logarithm is cut here, far below any that could win.
+_SMALLEST_PROBABILITY = 1e-12
 
 
 @dataclass(kw_only=True, eq=False)
 class SubjectConditioning:
     """The subjects of one call, who gets them where and how strongly, and a record of what was decided.
 
-    Pass it as `cross_attention_kwargs={"subject_conditioning": conditioning}` to a U-Net on which an adapter is
-    installed. It may be used for all sampling steps of a call, not for two calls at a time.
+    Pass it as `cross_attention_kwargs={"subject_conditioning": conditioning}` to a U-Net on which an adapter
+    is installed. It may be used for all sampling steps of a call, not for two calls at a time.
 
     Raises:
         ValueError: an argument does not have the shape, range or companion described at its field.
@@ -40,11 +44,11 @@ class SubjectConditioning:
     region_given: Tensor | None = None
     """(B, N) bool: which subjects have a fixed region; needed with `regions`."""
     scales: Tensor | None = None
-    """(B, N) η: multiplies a subject's CLIP term; None is 1 everywhere, 0 removes the term exactly."""
+    """(B, N) η: multiplies a subject's CLIP term; None is 1, 0 removes the term exactly."""
     reference_scales: Tensor | None = None
-    """(B, N) at least 0: e^γ of a subject's reference keys; None is 1 everywhere, 0 removes the keys exactly."""
+    """(B, N) at least 0: e^γ of a subject's reference keys; None is 1, 0 removes the keys exactly."""
     gumbel_temperature: float | None = None
-    """None: σ is the argmax (inference). A temperature: σ is a hard Gumbel-softmax with gradient (training, D6)."""
+    """None: σ is the argmax (inference). Else σ is a hard Gumbel-softmax with gradient (training, D6)."""
     generator: torch.Generator | None = None
     """Source of the Gumbel noise."""
     guidance: bool = False
@@ -60,7 +64,9 @@ class SubjectConditioning:
     _latent_size: Size | None = field(default=None, init=False, repr=False)
     _decided: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
     _noise: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    _cache: dict[object, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _keys_values: dict[str, KeysValues] = field(default_factory=dict, init=False, repr=False)
+    _gates: dict[Size, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _allowed: dict[Size, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         batch, subjects = self.encoded.batch_size, self.encoded.num_subjects
@@ -81,10 +87,8 @@ class SubjectConditioning:
         reference_scales = ones if self.reference_scales is None else self.reference_scales
         self.set_step_scales(scales=scales, reference_scales=reference_scales)
 
-    def set_step_scales(
-        self, *, scales: Tensor | None = None, reference_scales: Tensor | None = None
-    ) -> None:
-        """Changes the strengths from the next U-Net call on, e.g. for their start and end in the schedule (D9).
+    def set_step_scales(self, *, scales: Tensor | None = None, reference_scales: Tensor | None = None) -> None:
+        """Changes the strengths from the next U-Net call on: their start and end in the schedule (D9).
 
         Args:
             scales: (B, N), or None to leave them.
@@ -104,7 +108,7 @@ class SubjectConditioning:
     def begin(self, latent_size: Size) -> None:
         """Starts one U-Net call on latents of this height and width; forgets the maps of the last one."""
         self._latent_size = latent_size
-        self.maps.clear()
+        self.maps = {}
         self._decided.clear()
         self._noise.clear()
 
@@ -113,16 +117,12 @@ class SubjectConditioning:
     def map_size(self, pixels: int) -> Size:
         """Height and width of a layer with so many pixels: the latent size, halved with rounding up."""
         if self._latent_size is None:
-            raise RuntimeError(
-                "the latent size is unknown: run the U-Net inside `with adapter.installed_on(unet)`"
-            )
+            raise RuntimeError("the latent size is unknown: run the U-Net inside `with adapter.installed_on(unet)`")
         height, width = self._latent_size
         while height * width > pixels:
             height, width = (height + 1) // 2, (width + 1) // 2
         if height * width != pixels:
-            raise ValueError(
-                f"a layer of {pixels} pixels is not {self._latent_size} halved a number of times"
-            )
+            raise ValueError(f"a layer of {pixels} pixels is not {self._latent_size} halved a number of times")
         return height, width
 
     def check_batch(self, rows: int) -> None:
@@ -130,8 +130,8 @@ class SubjectConditioning:
         expected = self.encoded.batch_size * (2 if self.guidance else 1)
         if rows != expected:
             raise ValueError(
-                f"the U-Net runs on a batch of {rows}, but subject_conditioning is for {self.encoded.batch_size} "
-                f"sample(s) {'with' if self.guidance else 'without'} guidance, a batch of {expected}"
+                f"the U-Net runs on a batch of {rows}, but subject_conditioning needs {expected}: it is for "
+                f"{self.encoded.batch_size} sample(s) {'with' if self.guidance else 'without'} guidance"
             )
 
     @property
@@ -178,13 +178,10 @@ class SubjectConditioning:
             return self._oracle_gate(self.gate_masks, size)[:, :-1].flatten(2)
         logits, gate = self._decided[layer]
         if logits.shape[-2:] != size:
-            probabilities = resize(logits.softmax(dim=1), size)
-            # Antialiasing smears a region's edge over a neighbour, so the regions rule once more at this size.
-            resized = self._apply_regions(
-                probabilities.clamp_min(torch.finfo(torch.float32).tiny).log(), size
-            )
-            present = self.encoded.present[:, :, None, None]
-            gate = self._sigma(f"{layer}→{size}", resized.masked_fill(~present, float("-inf")))
+            logits = resize(logits.softmax(dim=1), size).clamp_min(_SMALLEST_PROBABILITY).log()
+            logits = logits.masked_fill(~self.encoded.present[:, :, None, None], float("-inf"))
+            # Antialiasing smears a region's edge over a neighbour: the regions rule once more at this size.
+            gate = self._sigma(f"{layer} resized to {size}", self._apply_regions(logits, size))
         return gate[:, :-1].flatten(2)
 
     def slot_scales(self) -> Tensor:
@@ -197,13 +194,13 @@ class SubjectConditioning:
         assert self.reference_scales is not None
         return self.reference_scales.log()
 
-    def cached(self, key: object, build: Callable[[], Tensor]) -> Tensor:
-        """`build()`, remembered for the following steps unless it must carry a gradient (part 3: references once)."""
+    def cached(self, layer: str, build: Callable[[], KeysValues]) -> KeysValues:
+        """`build()`, remembered for the next steps unless it may need a gradient."""
         if torch.is_grad_enabled():
             return build()
-        if key not in self._cache:
-            self._cache[key] = build()
-        return self._cache[key]
+        if layer not in self._keys_values:
+            self._keys_values[layer] = build()
+        return self._keys_values[layer]
 
     # How it answers.
 
@@ -215,31 +212,17 @@ class SubjectConditioning:
         return sigma(logits, self.gumbel_temperature, self._noise[key])
 
     def _oracle_gate(self, masks: Tensor, size: Size) -> Tensor:
-        key = ("gate_masks", size)
-        if key not in self._cache:
-            self._cache[key] = one_hot(resize(masks.float(), size)).float().to(self.encoded.present.device)
-        return self._cache[key]
+        if size not in self._gates:
+            self._gates[size] = one_hot(resize(masks.float(), size)).float().to(self.encoded.present.device)
+        return self._gates[size]
 
     def _apply_regions(self, logits: Tensor, size: Size) -> Tensor:
         """−∞ for every slot that a fixed region keeps from a pixel. (B, S, h, w) -> (B, S, h, w)."""
-        if self.regions is None:
+        if self.regions is None or self.region_given is None:
             return logits
-        key = ("regions", size)
-        if key not in self._cache:
-            self._cache[key] = self._allowed(self.regions.to(logits.device), size)
-        return logits.masked_fill(~self._cache[key], float("-inf"))
-
-    def _allowed(self, regions: Tensor, size: Size) -> Tensor:
-        assert self.region_given is not None
-        given = self.region_given.to(regions.device)[:, :, None, None]
-        covered = resize(regions.float(), size)
-        # A region too small for this size keeps the pixels that it covers most, rather than none.
-        threshold = (
-            covered.amax(dim=(2, 3), keepdim=True).clamp(max=0.5).clamp_min(torch.finfo(torch.float32).tiny)
-        )
-        inside = (covered >= threshold) & given
-        free = ~inside.any(dim=1, keepdim=True)
-        return torch.cat([torch.where(given, inside, free), free], dim=1)
+        if size not in self._allowed:
+            self._allowed[size] = allowed_slots(self.regions, self.region_given, size).to(logits.device)
+        return logits.masked_fill(~self._allowed[size], float("-inf"))
 
     def _record(self, layer: str, maps: RoutingMaps) -> None:
         if self.record == "pictures":
@@ -263,9 +246,7 @@ class SubjectConditioning:
     def _check_gate_masks(self, masks: Tensor) -> None:
         slots = tuple(self.encoded.present.shape)
         if masks.ndim != 4 or masks.shape[:2] != slots:
-            raise ValueError(
-                f"gate_masks must be (B, S, H, W) with (B, S) = {slots}, got {tuple(masks.shape)}"
-            )
+            raise ValueError(f"gate_masks must be (B, S, H, W) with (B, S) = {slots}, got {tuple(masks.shape)}")
         owned = (masks > 0) & self.encoded.present.to(masks.device)[:, :, None, None]
         if not (owned.sum(dim=1) == 1).all() or ((masks > 0) & ~owned).any():
             raise ValueError("gate_masks must give every pixel to exactly one slot that is present")
@@ -273,19 +254,36 @@ class SubjectConditioning:
     def _check_regions(self, regions: Tensor, given: Tensor) -> None:
         batch, subjects = self.encoded.batch_size, self.encoded.num_subjects
         if regions.ndim != 4 or regions.shape[:2] != (batch, subjects):
-            raise ValueError(
-                f"regions must be (B, N, H, W) with (B, N) = {(batch, subjects)}, got {regions.shape}"
-            )
+            raise ValueError(f"regions must be (B, N, H, W) with (B, N) = {(batch, subjects)}, got {regions.shape}")
         if given.shape != (batch, subjects) or given.dtype != torch.bool:
-            raise ValueError(
-                f"region_given must be bool {(batch, subjects)}, got {given.dtype} {tuple(given.shape)}"
-            )
+            raise ValueError(f"region_given must be bool {(batch, subjects)}, got {given.dtype} {tuple(given.shape)}")
         if not regions.isfinite().all():
             raise ValueError("regions must not contain NaN or infinity")
         if (given & ~self.encoded.present[:, :-1].to(given.device)).any():
             raise ValueError("region_given names a subject that is not present")
         if (given & (regions.flatten(2).amax(dim=2).to(given.device) <= 0)).any():
             raise ValueError("regions: the region of a subject in region_given is empty")
+
+
+def allowed_slots(regions: Tensor, given: Tensor, size: Size) -> Tensor:
+    """Which slots a pixel may belong to.
+
+    Inside a fixed region: the subjects whose region it is. Elsewhere: background and subjects without one.
+
+    Args:
+        regions: (B, N, H, W) in [0, 1].
+        given: (B, N) bool: whose region counts.
+        size: (h, w) of the result.
+
+    Returns:
+        (B, N + 1, h, w) bool; no pixel is left without a slot.
+    """
+    given = given.to(regions.device)[:, :, None, None]
+    covered = resize(regions.float(), size)
+    # A region too small for this size keeps the pixels that it covers most, rather than none.
+    inside = given & (covered > 0) & (covered >= covered.amax(dim=(2, 3), keepdim=True).clamp(max=0.5))
+    free = ~inside.any(dim=1, keepdim=True)
+    return torch.cat([torch.where(given, inside, free), free], dim=1)
 
 
 def resize(masks: Tensor, size: Size) -> Tensor:

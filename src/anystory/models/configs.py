@@ -47,7 +47,7 @@ class AdapterConfig:
                 raise ValueError(f"{field.name} must be a positive integer, got {value!r}")
         if self.router_dim % self.router_heads:
             raise ValueError(
-                f"router_heads must divide router_dim, got {self.router_heads} heads for width {self.router_dim}"
+                f"router_heads must divide router_dim, got {self.router_heads} heads, width {self.router_dim}"
             )
 
 

@@ -41,9 +41,7 @@ def routing_qformer(config: AdapterConfig) -> IPAdapterPlusImageProjection:
     )
 
 
-def encode_slots(
-    qformer: IPAdapterPlusImageProjection, images: Tensor, zero: Tensor, present: Tensor
-) -> Tensor:
+def encode_slots(qformer: IPAdapterPlusImageProjection, images: Tensor, zero: Tensor, present: Tensor) -> Tensor:
     """Runs a QFormer on every subject that is there, and on the zero image for the background slot.
 
     Args:
@@ -99,9 +97,7 @@ class EncodedSubjects:
             ValueError: `mask` is not (B,) bool.
         """
         if mask.shape != (self.batch_size,) or mask.dtype != torch.bool:
-            raise ValueError(
-                f"mask must be bool of shape ({self.batch_size},), got {mask.dtype} {tuple(mask.shape)}"
-            )
+            raise ValueError(f"mask must be bool of shape ({self.batch_size},), got {mask.dtype} {tuple(mask.shape)}")
         return replace(self, tokens=torch.where(mask[:, None, None, None], self.tokens[:, -1:], self.tokens))
 
     def repeat_interleave(self, repeats: int) -> EncodedSubjects:
@@ -109,15 +105,11 @@ class EncodedSubjects:
         return EncodedSubjects(
             tokens=self.tokens.repeat_interleave(repeats, dim=0),
             routing=self.routing.repeat_interleave(repeats, dim=0),
-            features={
-                layer: value.repeat_interleave(repeats, dim=0) for layer, value in self.features.items()
-            },
+            features={layer: value.repeat_interleave(repeats, dim=0) for layer, value in self.features.items()},
             present=self.present.repeat_interleave(repeats, dim=0),
         )
 
-    def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> EncodedSubjects:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> EncodedSubjects:
         """The same on another device or in another floating-point dtype."""
         return EncodedSubjects(
             tokens=self.tokens.to(device=device, dtype=dtype),

@@ -1,7 +1,7 @@
 """Where the attention layers of a U-Net are, in the order in which they run.
 
-`unet.attn_processors` lists layers in registration order (down, up, mid). "The preceding cross-attention" of the
-method needs the order of execution (down, mid, up), which is what this file gives.
+`unet.attn_processors` lists layers in registration order (down, up, mid). "The preceding cross-attention" of
+the method needs the order of execution (down, mid, up), which is what this file gives.
 """
 
 from __future__ import annotations

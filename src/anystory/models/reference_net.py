@@ -5,18 +5,18 @@ Shapes: B references, c latent channels, h × w latent size, T tokens of a layer
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from anystory.models.layout import transformer_blocks
 
-# Inputs that the base may have and a reference does not: text, size, class, guidance embeddings, inpainting channels.
+# What a base may be told and a reference is not: text, size, class and guidance embeddings, boxes.
 _NO_CONDITIONS = {
     "center_input_sample": False,
     "encoder_hid_dim": None,
@@ -52,7 +52,7 @@ class _RecordingAttnProcessor(AttnProcessor2_0):
 
 
 class _LastNorm(nn.Module):
-    """What is left of the last transformer block: nothing reads what follows the norm of its self-attention."""
+    """What is left of the last transformer block: nothing reads what follows its first norm."""
 
     def __init__(self, norm1: nn.Module, layer: str) -> None:
         super().__init__()
@@ -79,8 +79,8 @@ class _LastNorm(nn.Module):
 class ReferenceNet(nn.Module):
     """A copy of the U-Net without cross-attention; runs at t = 0 without any text or size condition (D2).
 
-    Built from diffusers' own U-Net, whose blocks skip a cross-attention that is None. Whatever follows the last
-    recorded hidden states cannot change a result nor get a gradient, and is left out.
+    Built from diffusers' own U-Net, whose blocks skip a cross-attention that is None. Whatever follows the
+    last recorded hidden states cannot change a result nor get a gradient, and is left out.
 
     Args:
         unet_config: configuration of the base `UNet2DConditionModel`.
@@ -102,7 +102,7 @@ class ReferenceNet(nn.Module):
         layers = [f"{name}.attn1" for name, _ in transformer_blocks(self.unet)]
         for name, block in transformer_blocks(self.unet):
             block.attn2 = block.norm2 = None
-            block.attn1.set_processor(_RecordingAttnProcessor(f"{name}.attn1"))
+            block.attn1.set_processor(cast(Any, _RecordingAttnProcessor(f"{name}.attn1")))
         self._drop_tail()
         self.layers = tuple(layers[1:])
         """Names of the self-attention layers whose features are returned: all but the first."""
@@ -118,12 +118,18 @@ class ReferenceNet(nn.Module):
 
     @torch.no_grad()
     def copy_weights(self, unet: UNet2DConditionModel) -> None:
-        """Takes every weight it shares with `unet`; the mask channel of `conv_in` becomes zero (D2)."""
+        """Takes every weight it shares with `unet`; the mask channel of `conv_in` becomes zero (D2).
+
+        Raises:
+            ValueError: `unet` lacks weights, because LoRA layers wrap them.
+        """
         weights = unet.state_dict()
+        missing = self.unet.state_dict().keys() - weights.keys()
+        if missing:
+            raise ValueError(f"unet lacks {min(missing)} (fuse or unload LoRA layers first)")
         latent_part = weights["conv_in.weight"][:, : self.latent_channels]
         weights["conv_in.weight"] = torch.cat([latent_part, torch.zeros_like(latent_part[:, :1])], dim=1)
-        own = self.unet.state_dict()
-        self.unet.load_state_dict({name: weights[name] for name in own})
+        self.unet.load_state_dict({name: weights[name] for name in self.unet.state_dict()})
 
     def forward(self, latents: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Appearance features of every self-attention layer but the first: `G^l`, l = 2…L.
@@ -141,9 +147,7 @@ class ReferenceNet(nn.Module):
         if latents.ndim != 4 or latents.shape[1] != self.latent_channels:
             raise ValueError(f"latents must be (B, {self.latent_channels}, h, w), got {tuple(latents.shape)}")
         if mask.shape != (latents.shape[0], 1, *latents.shape[2:]):
-            raise ValueError(
-                f"mask must be (B, 1, h, w) like latents {tuple(latents.shape)}, got {tuple(mask.shape)}"
-            )
+            raise ValueError(f"mask must be (B, 1, h, w) like latents {tuple(latents.shape)}, got {tuple(mask.shape)}")
         features: dict[str, Tensor] = {}
         self.unet(
             torch.cat([latents, mask.to(latents.dtype)], dim=1),
@@ -155,14 +159,12 @@ class ReferenceNet(nn.Module):
         return {layer: features[layer] for layer in self.layers}
 
     def _drop_tail(self) -> None:
-        unet = self.unet
+        unet = cast(Any, self.unet)
         name, block = list(transformer_blocks(unet))[-1]
-        attention = unet.get_submodule(name.rpartition(".transformer_blocks")[0])
-        assert isinstance(block, BasicTransformerBlock)
-        attention.transformer_blocks[-1] = _LastNorm(block.norm1, f"{name}.attn1")  # type: ignore[operator]
-        attention.proj_out = nn.Identity()
-        unet.conv_norm_out = None
-        unet.conv_act = None
+        transformer = unet.get_submodule(name.rpartition(".transformer_blocks")[0])
+        transformer.transformer_blocks[-1] = _LastNorm(block.norm1, f"{name}.attn1")
+        transformer.proj_out = nn.Identity()
+        unet.conv_norm_out = unet.conv_act = None
         unet.conv_out = nn.Identity()
         stage, _, index = name.partition(".attentions")[0].partition(".")
         if stage == "up_blocks":
@@ -171,5 +173,6 @@ class ReferenceNet(nn.Module):
 
 
 def config_of_unet(unet: UNet2DConditionModel) -> dict[str, Any]:
-    """The configuration that rebuilds a U-Net, without diffusers' private entries."""
-    return {key: value for key, value in unet.config.items() if not key.startswith("_")}
+    """The configuration that rebuilds a U-Net, without entries that training tools add to it."""
+    arguments = inspect.signature(UNet2DConditionModel.__init__).parameters
+    return {key: value for key, value in unet.config.items() if key in arguments}

@@ -1,7 +1,7 @@
 """The router: who owns each pixel (3.3). Pure functions first, then the module of one layer, then its loss.
 
-Shapes: B samples, N subjects, S = N + 1 slots with the background last, L = h · w pixels of a layer, d its width,
-d_r routing width, d_k router width, H heads.
+Shapes: B samples, N subjects, S = N + 1 slots with the background last, L = h · w pixels of a layer, d its
+width, d_r routing width, d_k router width, H heads.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def mask_absent(logits: Tensor, present: Tensor) -> Tensor:
 
 
 def owner_mask(logits: Tensor) -> Tensor:
-    """Which pixels each slot may query: those it wins; all, where it wins none (D4). (B, S, L) -> bool (B, S, L)."""
+    """Which pixels each slot may query: those it wins, or all if it wins none (D4). (B, S, L) -> bool."""
     won = one_hot(logits)
     return won | ~won.any(dim=-1, keepdim=True)
 
@@ -72,8 +72,8 @@ def gumbel_noise(
 def sigma(logits: Tensor, temperature: float | None = None, noise: Tensor | None = None) -> Tensor:
     """σ: every pixel belongs to exactly one slot (D6).
 
-    Without a temperature this is the one-hot argmax. With one it is the hard Gumbel-softmax: the value is one-hot,
-    exactly 0 or 1, and the gradient is that of the softmax at the given temperature (straight-through).
+    Without a temperature this is the one-hot argmax. With one it is the hard Gumbel-softmax: the value is
+    one-hot, exactly 0 or 1, the gradient that of the softmax at the given temperature (straight-through).
 
     Args:
         logits: (B, S, …), −∞ for slots that cannot win.
@@ -112,8 +112,8 @@ class Router(nn.Module):
         self.to_v = nn.Linear(dim, router_dim, bias=False)
         self.to_out = nn.Linear(router_dim, routing_dim)
         self.norm = nn.LayerNorm(routing_dim)
-        # A bias on the slots' side adds the same to every slot and vanishes in the softmax; on the pixels' side it
-        # is a prior of the slot. D5: coarse and refined maps have pairs of their own.
+        # D5: coarse and refined maps have pairs of their own. A bias on the slots' side adds the same to each
+        # slot and vanishes in the softmax; on the pixels' side it is a prior of the slot.
         self.refined_slot = nn.Linear(routing_dim, router_dim, bias=False)
         self.refined_pixel = nn.Linear(dim, router_dim)
         self.reset_parameters()
@@ -191,9 +191,7 @@ def routing_loss(
         ValueError: no maps, or a shape is not as above.
     """
     if not maps:
-        raise ValueError(
-            "maps is empty: set record='loss' on the SubjectConditioning and run the U-Net first"
-        )
+        raise ValueError("maps is empty: set record='loss' on the SubjectConditioning and run the U-Net first")
     if gt_masks.ndim != 4:
         raise ValueError(f"gt_masks must be (B, N, H, W), got {tuple(gt_masks.shape)}")
     batch, subjects = gt_masks.shape[:2]
