@@ -22,7 +22,7 @@ from anystory.storyworld.rng import Rng
 if TYPE_CHECKING:
     from anystory.storyworld.scene import Placement, Scene
 
-_PLURALS = {"fox": "foxes", "mouse": "mice", "child": "children"}
+_PLURALS = {"fox": "foxes", "mouse": "mice", "child": "children", "snowman": "snowmen"}
 _COUNTS = {2: "two", 3: "three", 4: "four"}
 _DOING = {pose: pose for pose in POSES} | {"lying": "lying down"}
 _LIGHTS = {
