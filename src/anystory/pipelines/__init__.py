@@ -1,0 +1,1 @@
+"""Pipelines: diffusers' own, plus subjects."""

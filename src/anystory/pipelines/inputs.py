@@ -1,0 +1,112 @@
+"""Checks of what a caller passes: every message names the argument, its value and the rule."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from anystory.pipelines.encoding import SubjectEncoding
+from anystory.subjects import Subject
+
+__all__ = [
+    "Rows",
+    "SubjectLike",
+    "Subjects",
+    "check_numbers",
+    "check_record",
+    "check_size",
+    "subject_rows",
+]
+
+SubjectLike: TypeAlias = Subject | SubjectEncoding
+Subjects: TypeAlias = Sequence[SubjectLike] | Sequence[Sequence[SubjectLike]]
+Rows: TypeAlias = Sequence[Sequence[SubjectLike]]
+
+
+def subject_rows(subjects: Any, prompts: int | None) -> Rows:
+    """The subjects of each prompt: one row that all prompts share, or one row per prompt; [] for no subjects.
+
+    Args:
+        subjects: What the caller passed.
+        prompts: Number of prompts, or None where any number of rows will do.
+
+    Raises:
+        ValueError: not a list, something in it that is no subject, a list of lists of the wrong length, or
+            prompts with and without subjects in one call.
+    """
+    if subjects is None:
+        return []
+    if not _is_list(subjects):
+        raise ValueError(f"`subjects` must be a list of Subject, or one per prompt, got {_kind(subjects)}")
+    nested = [_is_list(entry) for entry in subjects]
+    if any(nested) and not all(nested):
+        raise ValueError("`subjects` must be a list of Subject or a list of such lists, got a mixture of both")
+    rows = [list(row) for row in subjects] if any(nested) else [list(subjects)]
+    if any(nested) and prompts is not None and len(rows) != prompts:
+        raise ValueError(f"`subjects` must hold a list per prompt: got {len(rows)} for {prompts} prompts")
+    for entry in (entry for row in rows for entry in row):
+        if not isinstance(entry, (Subject, SubjectEncoding)):
+            raise ValueError(f"`subjects` must hold Subject or encoded subjects, got {_kind(entry)}")
+    if not any(rows):
+        return []
+    if empty := [i for i, row in enumerate(rows) if not row]:
+        # The router would give all of such a picture to the background, which is not the stock picture; and
+        # a prompt's picture must not depend on its neighbours in the list.
+        raise ValueError(f"`subjects` is empty for the prompts {empty}: draw those in a call of their own")
+    return rows
+
+
+def check_numbers(values: Mapping[str, Any]) -> None:
+    """Check the numbers of a call that diffusers itself does not look at.
+
+    Raises:
+        ValueError: a guidance that is no finite number, or a count that is no positive integer.
+    """
+    for name in ("guidance_scale", "guidance_rescale"):
+        value = values.get(name)
+        if value is not None and not (_is_number(value) and math.isfinite(value)):
+            raise ValueError(f"`{name}` must be a finite number, got {value!r}")
+    for name in ("num_inference_steps", "num_images_per_prompt", "height", "width"):
+        value = values.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f"`{name}` must be a positive integer, got {value!r}")
+
+
+def check_size(height: int, width: int, multiple: int) -> None:
+    """Check the picture's size, before time goes into the references.
+
+    Raises:
+        ValueError: a side that is no multiple of `multiple` pixels.
+    """
+    for name, value in (("height", height), ("width", width)):
+        if value % multiple:
+            lower = max(value // multiple, 1) * multiple
+            near = f"{lower} or {lower + multiple}"
+            raise ValueError(f"`{name}` must be a multiple of {multiple}, got {value}: {near} would do")
+
+
+def check_record(value: Any) -> range | frozenset[int]:
+    """The steps to record: all (True), none (False), or those of the given indices.
+
+    Raises:
+        ValueError: not a bool nor a list of step indices ≥ 0.
+    """
+    if isinstance(value, bool):
+        return range(sys.maxsize) if value else frozenset()
+    if _is_list(value) and all(isinstance(step, int) and step >= 0 for step in value):
+        return frozenset(value)
+    raise ValueError(f"`record_routing` must be True, False or a list of step indices ≥ 0, got {value!r}")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} {repr(value)[:60]}"

@@ -1,0 +1,271 @@
+"""AnyStory on top of a diffusers pipeline: encode subjects, hand one object to the U-Net, let the parent draw.
+
+Everything that makes a picture (text encoding, scheduler, loop, guidance, VAE, callbacks, offloading) stays
+the parent's. A pipeline is one short class, `class X(AnyStoryMixin, SomeSDXLPipeline)`; see `sdxl.py`.
+
+Shapes: B = prompts × images per prompt, prompts outermost as in diffusers; N subjects, padded to the longest
+list; H × W pixels of the picture.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from torch import Tensor
+
+from anystory.models.adapter import SubjectAdapter
+from anystory.models.conditioning import SubjectConditioning
+from anystory.pipelines import inputs
+from anystory.pipelines.encoding import SubjectEncoding, encode_references, stack_encodings
+from anystory.pipelines.inputs import Rows, Subjects
+from anystory.pipelines.loading import LoadingMixin
+from anystory.pipelines.output import AnyStoryOutput
+from anystory.pipelines.routing_record import RoutingRecord
+from anystory.pipelines.steps import ScaleSchedule, StepHook
+from anystory.subjects import Subject
+
+__all__ = ["AnyStoryMixin"]
+
+_CONDITIONING = "subject_conditioning"
+# What diffusers' SDXL pipelines still read from their `**kwargs`; they ignore everything else in there.
+_DEPRECATED = {"callback", "callback_steps"}
+
+
+class AnyStoryMixin(LoadingMixin):
+    """Subjects for a diffusers pipeline with an SDXL-like U-Net. Put it before the pipeline among the bases.
+
+    The subclass's `__init__` takes the parent's components and, besides, `adapter` and `default_call`, which
+    it passes on to `_register_anystory`.
+    """
+
+    # The adapter's parts are called from inside the U-Net, where no offloading hook would bring them in.
+    _exclude_from_cpu_offload: ClassVar[list[str]] = ["adapter"]
+
+    # Set by the parent.
+    unet: Any
+    vae: Any
+    vae_scale_factor: int
+    default_sample_size: int
+    do_classifier_free_guidance: bool
+
+    def _register_anystory(self, adapter: SubjectAdapter | None, default_call: Mapping[str, Any] | None) -> None:
+        """Make the adapter a component (it moves, saves and loads with the rest); keep the model's defaults.
+
+        Raises:
+            ValueError: a default for something that is no argument of the parent's call.
+        """
+        self.register_modules(adapter=adapter)
+        known = inspect.signature(self._parent_call).parameters
+        for name, value in (default_call or {}).items():
+            if name not in known:
+                raise ValueError(f"`default_call` has {name!r}: {value!r}, no argument of {type(self).__name__}")
+        self.register_to_config(default_call=dict(default_call or {}))
+
+    # --- drawing ---
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        *args: Any,
+        subjects: Subjects | None = None,
+        unconditional: Literal["empty", "base"] = "empty",
+        record_routing: bool | Sequence[int] = True,
+        **kwargs: Any,
+    ) -> Any:
+        """Draw pictures with the given subjects in them.
+
+        Args:
+            *args, **kwargs: All arguments of the diffusers pipeline (`prompt`, `num_inference_steps`,
+                `guidance_scale`, `generator`, `callback_on_step_end`, `output_type`, …), with their meaning
+                there. What is left out or None takes the model's own value (`default_call`, saved in its
+                `model_index.json`), and where it has none, that of diffusers.
+            subjects: The same for all prompts: a list of `Subject` or of what `encode_subjects` returned; or
+                one such list per prompt, of any lengths ≥ 1. None or [] gives exactly the stock pipeline's
+                picture.
+            unconditional: What the unconditional half of classifier-free guidance gets: `E_{N+1}` at every
+                pixel ("empty", D8), or the base model only ("base").
+            record_routing: Which steps' routing maps to keep in the output: all (True), none (False), or
+                those of these indices. A step of SDXL at 1024 × 1024 takes about 1 MB per picture.
+
+        Returns:
+            `AnyStoryOutput(images, routing)`, or with `return_dict=False` the tuple (images, routing).
+
+        Raises:
+            ValueError: an argument that cannot be; the message names it, its value and the rule.
+            TypeError: an argument that the diffusers pipeline does not know.
+        """
+        # 0. Arguments by name, with the model's own defaults
+        arguments, values = self._arguments(args, kwargs)
+        return_dict = arguments.pop("return_dict", True)
+
+        # 1. Check inputs
+        inputs.check_numbers(values)
+        recorded_steps = inputs.check_record(record_routing)
+        rows = inputs.subject_rows(subjects, _count_prompts(values))
+        if not rows:  # the stock pipeline, untouched
+            return _output(self._parent_call(**arguments).images, None, return_dict)
+        height, width = self._picture_size(values)
+        self._check_subject_call(values, height, width)
+
+        # 2. Encode the references, each once, and lay them out as diffusers lays out its batch
+        encodings = self._encode_rows(rows)
+        repeats = values["num_images_per_prompt"] * (_count_prompts(values) if len(rows) == 1 else 1)
+        encoded = stack_encodings(encodings).repeat_interleave(repeats)
+        pictures = [[encoding.subject for encoding in row] for row in encodings for _ in range(repeats)]
+
+        # 3. All that the attention processors read
+        self._guidance_scale = values["guidance_scale"]  # as the parent will; the property below reads it
+        regions, region_given = self._regions(pictures, height, width)
+        conditioning = SubjectConditioning(
+            encoded=encoded.to(self._execution_device, self.unet.dtype),
+            regions=regions,
+            region_given=region_given,
+            guidance=self.do_classifier_free_guidance,
+            unconditional=unconditional,
+        )
+
+        # 4. What happens between the parent's steps: recording, the caller's callback, schedules of scales
+        hook = StepHook(
+            conditioning=conditioning,
+            schedule=ScaleSchedule.of(pictures, self._execution_device),
+            record=RoutingRecord([_names(row) for row in pictures], height, width),
+            recorded_steps=recorded_steps,
+            callback=values["callback_on_step_end"],
+        )
+        hook.before(0, 0.0)
+
+        # 5. The parent draws
+        images = self._draw(arguments, hook)
+        return _output(images, hook.record if recorded_steps else None, return_dict)
+
+    @torch.no_grad()
+    def encode_subjects(self, subjects: Subjects) -> list[Any]:
+        """Encode references ahead, to use them in several calls without computing them again.
+
+            fox, robot = pipe.encode_subjects([Subject("fox.png"), Subject("robot.png")])
+            pipe("a fox waving", subjects=[fox])
+            pipe("a fox and a robot", subjects=[fox, robot.replace(scale=0.8)])
+
+        Args:
+            subjects: As for a call.
+
+        Returns:
+            The same lists with a `SubjectEncoding` in each place. All references run as one batch, and a
+            `Subject` that occurs several times runs once.
+
+        Raises:
+            ValueError: as for a call.
+        """
+        rows = inputs.subject_rows(subjects, prompts=None)
+        if not rows:
+            return []
+        self._check_parts()
+        encodings = self._encode_rows(rows)
+        return encodings if isinstance(subjects[0], Sequence) else encodings[0]
+
+    # --- the steps of a call ---
+
+    @property
+    def _parent_call(self) -> Any:
+        return super().__call__  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The arguments to pass on, by name; and the same with the parent's defaults, to read from."""
+        signature = inspect.signature(self._parent_call)
+        arguments = dict(signature.bind_partial(*args, **kwargs).arguments)
+        extra = arguments.pop("kwargs", {})
+        if unknown := sorted(extra.keys() - _DEPRECATED):
+            raise TypeError(f"{type(self).__name__} takes no argument {', '.join(map(repr, unknown))}")
+        arguments |= extra
+        for name, value in self.config["default_call"].items():
+            if arguments.get(name) is None:
+                arguments[name] = value
+        defaults = {name: p.default for name, p in signature.parameters.items() if p.default is not p.empty}
+        return arguments, defaults | arguments
+
+    def _picture_size(self, values: Mapping[str, Any]) -> tuple[int, int]:
+        """(H, W) of the pictures to come; an image-to-image pipeline would read it off its image."""
+        native = self.default_sample_size * self.vae_scale_factor
+        return values.get("height") or native, values.get("width") or native
+
+    def _check_parts(self) -> None:
+        if self.adapter is None:
+            raise ValueError("`subjects` need an adapter, and none is loaded: see from_pretrained(…, adapter=…)")
+        if self.image_encoder is None or self.feature_extractor is None:
+            raise ValueError("`subjects` need `image_encoder` and `feature_extractor`, and one of them is None")
+
+    def _check_subject_call(self, values: Mapping[str, Any], height: int, width: int) -> None:
+        self._check_parts()
+        inputs.check_size(height, width, math.lcm(8, self.vae_scale_factor))  # 8 is diffusers' own rule
+        if _CONDITIONING in (values["cross_attention_kwargs"] or {}):
+            raise ValueError(f"`cross_attention_kwargs` must not hold {_CONDITIONING!r}: the pipeline sets it")
+        if self.unet.config.encoder_hid_dim_type == "ip_image_proj":
+            raise ValueError("`subjects` cannot be combined with an IP-Adapter: call unload_ip_adapter() first")
+
+    def _encode_rows(self, rows: Rows) -> list[list[SubjectEncoding]]:
+        """Encode every Subject that is not encoded yet, all in one batch and each once."""
+        assert self.adapter is not None
+        fresh = {id(subject): subject for row in rows for subject in row if isinstance(subject, Subject)}
+        encoded: dict[int, SubjectEncoding] = {}
+        if fresh:
+            encodings = encode_references(
+                list(fresh.values()),
+                adapter=self.adapter,
+                image_encoder=self.image_encoder,
+                feature_extractor=self.feature_extractor,
+                vae=self.vae,
+                device=self._execution_device,
+            )
+            encoded = dict(zip(fresh, encodings, strict=True))
+        return [[s if isinstance(s, SubjectEncoding) else encoded[id(s)] for s in row] for row in rows]
+
+    def _regions(self, pictures: list[list[Subject]], height: int, width: int) -> tuple[Tensor | None, Tensor | None]:
+        """Fixed regions (B, N, H, W) in [0, 1], and which subjects have one (B, N)."""
+        if all(subject.region is None for row in pictures for subject in row):
+            return None, None
+        regions = torch.zeros(len(pictures), max(map(len, pictures)), height, width)
+        given = torch.zeros(regions.shape[:2], dtype=torch.bool)
+        for b, row in enumerate(pictures):
+            for i, subject in enumerate(row):
+                if subject.region is not None:
+                    regions[b, i] = torch.from_numpy(subject.region_mask(height, width))
+                    given[b, i] = True
+        return regions.to(self._execution_device), given.to(self._execution_device)
+
+    def _draw(self, arguments: dict[str, Any], hook: StepHook) -> Any:
+        """The parent's call with the adapter's processors in the U-Net; all is put back afterwards."""
+        assert self.adapter is not None
+        given = arguments.get("cross_attention_kwargs")
+        arguments = arguments | {
+            "cross_attention_kwargs": {**(given or {}), _CONDITIONING: hook.conditioning},
+            "callback_on_step_end": hook,
+        }
+        if isinstance(hook.callback, (PipelineCallback, MultiPipelineCallbacks)):
+            # diffusers asks these themselves which tensors they want; the hook hides them from it.
+            arguments["callback_on_step_end_tensor_inputs"] = hook.callback.tensor_inputs
+        try:
+            with self.adapter.installed_on(self.unet):
+                return self._parent_call(**arguments).images
+        finally:
+            self._cross_attention_kwargs = given  # else the pipeline would hold on to the call's features
+
+
+def _count_prompts(values: Mapping[str, Any]) -> int:
+    """Number of prompts, as diffusers counts them."""
+    prompt, embeds = values.get("prompt"), values.get("prompt_embeds")
+    if isinstance(prompt, list):
+        return len(prompt)
+    return 1 if embeds is None else len(embeds)
+
+
+def _names(subjects: Sequence[Subject]) -> list[str]:
+    return [subject.name or f"subject {i + 1}" for i, subject in enumerate(subjects)]
+
+
+def _output(images: Any, routing: RoutingRecord | None, return_dict: bool) -> Any:
+    return AnyStoryOutput(images=images, routing=routing) if return_dict else (images, routing)
