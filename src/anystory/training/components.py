@@ -26,6 +26,7 @@ from anystory.models.adapter import SubjectAdapter
 from anystory.models.configs import PRESETS
 from anystory.models.patch_autoencoder import PatchAutoencoder
 
+from .data import level_words
 from .recipe import Recipe
 from .tokenizer import build_tokenizer
 
@@ -104,9 +105,7 @@ class ModelFolder:
 
 
 def _tokenizer(folder: ModelFolder) -> CLIPTokenizer:
-    from anystory.storyworld.captions import vocabulary
-
-    return build_tokenizer(list(vocabulary()), folder.recipe.max_text_tokens)
+    return build_tokenizer(level_words(folder.recipe.level), folder.recipe.max_text_tokens)
 
 
 def _text_encoder(folder: ModelFolder) -> CLIPTextModelWithProjection:

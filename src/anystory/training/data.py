@@ -10,6 +10,13 @@ import random
 import numpy as np
 
 from anystory.storyworld import dataset
+from anystory.storyworld.appearance import sample_appearance
+from anystory.storyworld.captions import words
+from anystory.storyworld.describe import describe
+from anystory.storyworld.identity import sample_identity
+from anystory.storyworld.level import load_level
+from anystory.storyworld.rng import stream
+from anystory.storyworld.scene import sample_scene
 
 from .augment import augment_reference
 from .stream import Sample
@@ -19,6 +26,21 @@ MOST_CHARACTERS = 4
 
 SEED_STRIDE = 2**44
 """Distance of two seeds' streams in sample positions: runs with other seeds see other samples."""
+
+
+def level_words(level: str, samples: int = 2000) -> list[str]:
+    """Words that the captions and descriptions of a level really use, sorted, from its first `samples` texts.
+
+    A word that training never shows must stay unknown, so that the pipeline can warn about it.
+    """
+    loaded = load_level(level)
+    found: set[str] = set()
+    for index in range(samples):
+        found.update(words(sample_scene(index, loaded).caption))
+        rng = stream("level words", loaded.name, index)
+        identity = sample_identity(rng, loaded)
+        found.update(words(describe(identity, sample_appearance(rng, loaded), rng)))
+    return sorted(found)
 
 
 def rgba_on_white(rgba: np.ndarray) -> np.ndarray:
