@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,8 @@ from anystory.storyworld.rng import stream
 from anystory.storyworld.scene import Placement, Scene, sample_scene
 
 VOCABULARY = set(vocabulary())
+VOCABULARY_SIZE = 200
+VOCABULARY_HASH = "49a8524f8e41f7ef"
 
 
 def scene_of(*kinds_and_poses: tuple[str, str], **changes: object) -> Scene:
@@ -126,6 +129,12 @@ def test_night_is_almost_always_said_and_never_in_daylight() -> None:
     assert sum("night" in text for text in night) > 260
     day = [caption(scene_of(("fox", "waving"), light="day"), stream(i)) for i in range(300)]
     assert not any("night" in text or "dusk" in text for text in day)
+
+
+def test_the_vocabulary_of_the_shipped_model_is_frozen() -> None:
+    """Words may be added when the model is trained anew; none may be lost, or it has tokens that nobody uses."""
+    assert len(vocabulary()) == VOCABULARY_SIZE
+    assert hashlib.sha256(" ".join(vocabulary()).encode()).hexdigest()[:16] == VOCABULARY_HASH
 
 
 def test_vocabulary_is_sorted_unique_and_plain() -> None:

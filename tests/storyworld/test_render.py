@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -106,6 +108,17 @@ def test_a_larger_picture_shows_the_same_scene() -> None:
     small, large = render_scene(scene, 64).image, render_scene(scene, 256).image
     shrunk = cv2.resize(large, (64, 64), interpolation=cv2.INTER_AREA)
     assert np.abs(shrunk.astype(int) - small).mean() < 4
+
+
+def test_level_1_pixels_are_frozen() -> None:
+    """The shipped model has learnt these pixels: 8 x 8 mean colours of twelve scenes and their mask areas."""
+    stored = json.loads((Path(__file__).parent / "data" / "level1_pixels.json").read_text())
+    for seed, record in enumerate(stored):
+        drawn = render_scene(sample_scene(seed, 1), 64)
+        means = drawn.image.reshape(8, 8, 8, 8, 3).mean(axis=(1, 3)).ravel()
+        assert np.abs(means - record["means"]).max() < 1.5, f"scene {seed}"
+        areas = [int((drawn.instances == i + 1).sum()) for i in range(len(drawn.boxes))]
+        assert areas == pytest.approx(record["areas"], abs=4), f"scene {seed}"
 
 
 @pytest.mark.parametrize("size", [0, 7, 5000, 64.5])

@@ -212,11 +212,18 @@ def _arrange(rng: Rng, level: Level, arrangement: str, identities: Sequence[Iden
     growth = 0.18 if count < 3 else 0.36
     placements = []
     for identity, x, depth in zip(identities, xs, depths, strict=True):
-        height = base * (1 + growth * (depth - 0.5)) * rng.uniform(0.95, 1.05)
+        stature = rng.uniform(0.95, 1.05)
         appearance = sample_appearance(rng, level)
         if arrangement == "holding_hands":
             poses = [pose for pose in _HAND_POSES if pose in level.poses] or [level.poses[0]]
             appearance = replace(appearance, pose=rng.pick(poses), view="front", held="none")
+        if appearance.pose == "lying":
+            # Somebody who lies is wide and low: in front of the others, and whole.
+            depth = max(depth, 0.9)
+            stature *= 0.85
+        height = base * (1 + growth * (depth - 0.5)) * stature
+        if appearance.pose == "lying":
+            x = min(max(x, 0.6 * height), 1 - 0.6 * height)
         placements.append(
             Placement(
                 identity=identity,
@@ -227,7 +234,9 @@ def _arrange(rng: Rng, level: Level, arrangement: str, identities: Sequence[Iden
                 depth=depth,
             )
         )
-    return join_hands(placements) if arrangement == "holding_hands" else placements
+    if arrangement == "holding_hands":
+        return join_hands(placements)
+    return sorted(placements, key=lambda placement: placement.x)
 
 
 def _columns(rng: Rng, arrangement: str, count: int) -> list[float]:

@@ -30,9 +30,7 @@ def draw_window(stage: Stage, x0: float, y0: float, x1: float, y1: float, *, cur
     )
     if curtain is not None:
         drop = y1 + 0.05
-        stage.path(
-            rects((x0 - 0.05, y0 - 0.03, x0 + 0.03, drop), (x1 - 0.03, y0 - 0.03, x1 + 0.05, drop)), curtain
-        )
+        stage.path(rects((x0 - 0.05, y0 - 0.03, x0 + 0.03, drop), (x1 - 0.03, y0 - 0.03, x1 + 0.05, drop)), curtain)
         stage.rect(x0 - 0.07, y0 - 0.05, x1 + 0.07, y0 - 0.025, 0x8A5F3C)
 
 

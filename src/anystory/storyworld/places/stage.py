@@ -29,6 +29,9 @@ _SKIES = {
     "night": (0x16224F, 0x4B65A8),
 }
 
+_BLEED = 0.03
+"""How far full-width things reach beyond the picture."""
+
 Point = tuple[float, float]
 Part = tuple[skia.Path, int]
 
@@ -45,17 +48,13 @@ def tone(colour: int, light: str, where: str = "outdoor") -> int:
 
 @lru_cache(maxsize=256)
 def _vertical_gradient(y0: float, y1: float, colours: tuple[int, ...]) -> skia.Paint:
-    shader = skia.GradientShader.MakeLinear(
-        [skia.Point(0, y0), skia.Point(0, y1)], [0xFF000000 | c for c in colours]
-    )
+    shader = skia.GradientShader.MakeLinear([skia.Point(0, y0), skia.Point(0, y1)], [0xFF000000 | c for c in colours])
     return skia.Paint(Shader=shader)
 
 
 @lru_cache(maxsize=256)
 def _halo(colour: int, strength: float) -> skia.Paint:
-    shader = skia.GradientShader.MakeRadial(
-        skia.Point(0, 0), 1.0, [round(255 * strength) << 24 | colour, colour]
-    )
+    shader = skia.GradientShader.MakeRadial(skia.Point(0, 0), 1.0, [round(255 * strength) << 24 | colour, colour])
     return skia.Paint(Shader=shader)
 
 
@@ -90,6 +89,9 @@ class Stage:
     ) -> None:  # fmt: skip
         """Fill the rectangle from (x0, y0) to (x1, y1), its corners rounded by `radius`."""
         colour = colour if lit else tone(colour, self.light, self.where)
+        # What touches the edge of the picture goes on beyond it: no outline along the edge.
+        x0, y0 = (x0 - _BLEED if x0 <= 0 else x0), (y0 - _BLEED if y0 <= 0 else y0)
+        x1, y1 = (x1 + _BLEED if x1 >= 1 else x1), (y1 + _BLEED if y1 >= 1 else y1)
         self.brush.rect(self.canvas, x0, y0, x1, y1, colour, radius=radius, detail=detail)
 
     def oval(
@@ -170,14 +172,16 @@ def rects(*items: tuple[float, float, float, float]) -> skia.Path:
     return path
 
 
-def rolling(left: float, middle: float, right: float, bottom: float = 1.0) -> skia.Path:
-    """Return land whose upper edge is a soft curve through three heights, filled down to `bottom`."""
+def rolling(left: float, middle: float, right: float) -> skia.Path:
+    """Return land whose upper edge is a soft curve through three heights, filled to the bottom."""
     path = skia.Path()
-    path.moveTo(0, left)
+    path.moveTo(-_BLEED, left)
+    path.lineTo(0, left)
     path.cubicTo(0.2, left, 0.3, middle, 0.5, middle)
     path.cubicTo(0.7, middle, 0.8, right, 1, right)
-    path.lineTo(1, bottom)
-    path.lineTo(0, bottom)
+    path.lineTo(1 + _BLEED, right)
+    path.lineTo(1 + _BLEED, 1 + _BLEED)
+    path.lineTo(-_BLEED, 1 + _BLEED)
     path.close()
     return path
 

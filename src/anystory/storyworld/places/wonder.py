@@ -58,9 +58,7 @@ def _sea_floor_back(stage: Stage) -> None:
     stage.stamp(CORAL, coral if rng.chance(0.5) else 1 - coral, 0.62, 0.17)
     for y in (rng.uniform(0.1, 0.2), rng.uniform(0.24, 0.34)):
         stage.stamp(FISH, rng.uniform(0.12, 0.88), y, 0.06, flip=rng.chance(0.5))
-    bubbles = [
-        (rng.uniform(0.03, 0.97), rng.uniform(0.05, 0.7), rng.uniform(0.007, 0.015)) for _ in range(10)
-    ]
+    bubbles = [(rng.uniform(0.03, 0.97), rng.uniform(0.05, 0.7), rng.uniform(0.007, 0.015)) for _ in range(10)]
     stage.veil(ovals(*((x, y, r, r) for x, y, r in bubbles)), 0xFFFFFF, 0.6)
 
 

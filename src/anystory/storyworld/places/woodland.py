@@ -105,9 +105,7 @@ def _meadow_back(stage: Stage) -> None:
     stage.path(rolling(0.72, rng.uniform(0.68, 0.73), 0.72), 0x9ED64B)
     for colour in (0xFFFFFF, 0xFF8FB1, 0xFFD23F):
         spots = [(rng.uniform(0.02, 0.98), rng.uniform(0.76, 0.98)) for _ in range(5)]
-        stage.path(
-            ovals(*((x, y, 0.011 * y + 0.004, 0.011 * y + 0.004) for x, y in spots)), colour, detail=True
-        )
+        stage.path(ovals(*((x, y, 0.011 * y + 0.004, 0.011 * y + 0.004) for x, y in spots)), colour, detail=True)
 
 
 def _meadow_front(stage: Stage) -> None:
