@@ -75,6 +75,11 @@ class Skeleton:
 _HANG = (24.0, 8.0)
 _STAND = (4.0, 1.0, 1.0)
 
+_HOLD = (42.0, 74.0)
+"""The arm that holds something keeps it away from body and face."""
+_BUSY = ("waving", "pointing")
+"""Poses that need the second arm: things are held in the first."""
+
 _FRONT: dict[str, Pose] = {
     "standing": Pose((_HANG, _HANG), (_STAND, _STAND)),
     "waving": Pose((_HANG, (98.0, 158.0)), (_STAND, _STAND), tilt=-5.0),
@@ -82,7 +87,7 @@ _FRONT: dict[str, Pose] = {
     "sitting": Pose(((36.0, 12.0), (36.0, 12.0)), ((58.0, 66.0, 0.95), (58.0, 66.0, 0.95))),
     "running": Pose(((66.0, 128.0), (10.0, -86.0)), ((10.0, 4.0, 1.0), (30.0, -24.0, 0.5)), lean=-7.0, lift=0.03),
     "jumping": Pose(((112.0, 128.0), (112.0, 128.0)), ((48.0, -30.0, 0.85), (48.0, -30.0, 0.85)), lift=0.15),
-    "cheering": Pose(((128.0, 172.0), (128.0, 172.0)), ((9.0, 4.0, 1.0), (9.0, 4.0, 1.0))),
+    "cheering": Pose(((104.0, 152.0), (104.0, 152.0)), ((9.0, 4.0, 1.0), (9.0, 4.0, 1.0))),
     "dancing": Pose(((96.0, 150.0), (66.0, 10.0)), ((4.0, 0.0, 1.0), (52.0, 10.0, 1.0)), lean=7.0, tilt=8.0),
     "lying": Pose(((20.0, 12.0), (34.0, 20.0)), ((5.0, 2.0, 1.0), (9.0, 6.0, 1.0)), roll=-90.0),
     "pointing": Pose((_HANG, (86.0, 92.0)), (_STAND, _STAND), tilt=4.0),
@@ -94,8 +99,8 @@ _SIDE: dict[str, Pose] = {
     "walking": Pose(((46.0, 72.0), (-44.0, -24.0)), ((34.0, 12.0, 1.0), (-24.0, -42.0, 1.0)), lean=-4.0),
     "sitting": Pose(((52.0, 64.0), (-8.0, 36.0)), ((86.0, 84.0, 1.0), (82.0, 88.0, 1.0))),
     "running": Pose(((-66.0, -10.0), (44.0, 112.0)), ((62.0, 0.0, 1.0), (-38.0, -96.0, 1.0)), lean=-12.0, lift=0.03),
-    "jumping": Pose(((118.0, 140.0), (132.0, 150.0)), ((52.0, -30.0, 0.9), (-6.0, -70.0, 0.9)), lean=-6.0, lift=0.15),
-    "cheering": Pose(((120.0, 165.0), (160.0, 178.0)), ((8.0, 2.0, 1.0), (-8.0, -2.0, 1.0))),
+    "jumping": Pose(((100.0, 122.0), (-92.0, -120.0)), ((52.0, -30.0, 0.9), (-6.0, -70.0, 0.9)), lean=-6.0, lift=0.15),
+    "cheering": Pose(((106.0, 136.0), (-104.0, -150.0)), ((8.0, 2.0, 1.0), (-8.0, -2.0, 1.0))),
     "dancing": Pose(((100.0, 150.0), (-56.0, -14.0)), ((54.0, 14.0, 1.0), (-4.0, -2.0, 1.0)), lean=7.0),
     "lying": Pose(((6.0, 10.0), (14.0, 18.0)), ((4.0, 2.0, 1.0), (-2.0, -2.0, 1.0)), roll=90.0),
     "pointing": Pose(((8.0, 12.0), (86.0, 92.0)), ((5.0, 2.0, 1.0), (-5.0, -2.0, 1.0))),
@@ -135,18 +140,32 @@ def _bend(shoulder: Point, target: Point, outward: float) -> Limb:
 def skeleton(proportions: Proportions, appearance: Appearance) -> Skeleton:
     """The joints of a character; a view to the right gets the skeleton of the view to the left."""
     side = appearance.view in ("left", "right")
-    reach = appearance.reach
-    if reach is None:
-        return _skeleton(proportions, appearance.pose, side)
-    if appearance.view == "right":
-        # the caller mirrors the page: so do the targets, and the page-left hand becomes the other one
-        left, right = (None if point is None else (-point[0], point[1]) for point in reach)
-        reach = (right, left)
-    return _reaching(_skeleton(proportions, appearance.pose, side), reach)
+    bones = _skeleton(proportions, appearance.pose, side, holding_arm(appearance))
+    return bones if appearance.reach is None else _reaching(bones, _targets(appearance))
+
+
+def holding_arm(appearance: Appearance) -> int | None:
+    """Which arm of the skeleton holds something: preferably one that the pose and `reach` leave free."""
+    if appearance.held == "none":
+        return None
+    # the far arm from the side: what it holds is seen beyond the body, not on top of it
+    arm = 0 if appearance.view in ("left", "right") or appearance.pose in _BUSY else 1
+    targets = _targets(appearance)
+    return 1 - arm if targets[arm] is not None and targets[1 - arm] is None else arm
+
+
+def _targets(appearance: Appearance) -> Reach:
+    """The targets of `reach` by arm of the skeleton."""
+    reach = appearance.reach or (None, None)
+    if appearance.view != "right":
+        return reach
+    # the caller mirrors the page: so do the targets, and the page-left hand becomes the other one
+    left, right = (None if point is None else (-point[0], point[1]) for point in reach)
+    return right, left
 
 
 @lru_cache(maxsize=2048)
-def _skeleton(proportions: Proportions, pose_name: str, side: bool) -> Skeleton:
+def _skeleton(proportions: Proportions, pose_name: str, side: bool, holding: int | None) -> Skeleton:
     pose = (_SIDE if side else _FRONT)[pose_name]
     leg = _LEG * proportions.legs
     head_radius = HEAD_RADIUS * proportions.head
@@ -161,14 +180,16 @@ def _skeleton(proportions: Proportions, pose_name: str, side: bool) -> Skeleton:
         legs.append(((x, 0.0), knee, _step(knee, lower, bone * length, out)))
     hip_height = max(_LOWEST_HIP, *(limb[2][1] + _ANKLE for limb in legs)) - 0.02
     hip = (0.0, -hip_height - pose.lift)
-    legs = [tuple((x + hip[0], y + hip[1] - 0.0) for x, y in limb) for limb in legs]
+    legs = [tuple((x, y + hip[1]) for x, y in limb) for limb in legs]
 
     neck = _turn((hip[0], hip[1] - torso), pose.lean, hip)
     head_angle = pose.lean * 0.5 + pose.tilt
     head = _turn((neck[0], neck[1] + _CHIN - head_radius), head_angle, neck)
     shoulder_x = (-0.06, 0.075) if side else (-0.135 * proportions.width, 0.135 * proportions.width)
     arms = []
-    for (upper, lower), x, out in zip(pose.arms, shoulder_x, outward, strict=True):
+    for i, ((upper, lower), x, out) in enumerate(zip(pose.arms, shoulder_x, outward, strict=True)):
+        if i == holding:
+            upper, lower = _HOLD
         shoulder = _turn((x, hip[1] - torso + 0.095), pose.lean, hip)
         elbow = _step(shoulder, upper, UPPER_ARM, out)
         arms.append((shoulder, elbow, _step(elbow, lower, LOWER_ARM, out)))

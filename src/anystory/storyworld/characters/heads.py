@@ -1,34 +1,18 @@
-"""Heads of the kinds of level 1. Head coordinates: the middle is (0, 0), the crown about (0, -0.23)."""
+"""Heads of the kinds of level 1, and the head of any kind.
+
+The pixels of this file are frozen: the embedded model was trained on them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
-import skia
-
 from anystory.storyworld.characters.faces import TURN, Face
+from anystory.storyworld.characters.head_art import Head
+from anystory.storyworld.characters.heads_more import MORE
 from anystory.storyworld.characters.shapes import (
-    Layer, Layers, blob, both, box, curve, inside, join, moved, oval, rounded,
+    Layer, blob, both, box, curve, inside, join, moved, oval, rounded,
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """The art of a head in one view, in drawing order."""
-
-    behind: Layers
-    """Ears and the like, behind the skull."""
-    skull: skia.Path
-    over: Layers
-    """Muzzle, cheeks, nose: above the pattern, below eyes and mouth. Empty from behind."""
-    face: Face
-    crown: tuple[float, float, float] = (0.0, -0.19, 1.0)
-    """Where a hat sits: x, y of its brim, and its size."""
-    antenna: Layers = ()
-    """Left out under a hat."""
-    top: Layers = ()
-    """Above everything on the head, hats included (a frog's eye bulges)."""
 
 
 def _fox(turned: bool) -> Head:
@@ -142,10 +126,18 @@ def _frog(turned: bool) -> Head:
     )
 
 
-BUILDERS = {"fox": _fox, "bear": _bear, "rabbit": _rabbit, "robot": _robot, "penguin": _penguin, "frog": _frog}
+_BUILDERS = {
+    "fox": _fox,
+    "bear": _bear,
+    "rabbit": _rabbit,
+    "robot": _robot,
+    "penguin": _penguin,
+    "frog": _frog,
+    **MORE,
+}
 
 
 @lru_cache(maxsize=64)
 def head_of(kind: str, turned: bool) -> Head:
     """The head of a kind from the front, or looking to the left."""
-    return BUILDERS[kind](turned)
+    return _BUILDERS[kind](turned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from anystory.storyworld.identity import Identity
-from anystory.storyworld.palette import BEAK, COLOURS, INK, METAL, PAPER, SKIN, shade
+from anystory.storyworld.palette import BEAK, BLUSH, COLOURS, INK, METAL, PAPER, SKIN, WOOD, shade
 
 _LIMB, _FAR = 0.13, 0.27
 
@@ -30,6 +30,9 @@ def colours_of(identity: Identity) -> dict[str, int]:
         "beak far": shade(BEAK, _FAR),
         "metal": METAL,
         "metal far": shade(METAL, _FAR),
+        "wood": WOOD,
+        "wood far": shade(WOOD, _FAR),
+        "blush": BLUSH,
         "skin": SKIN.get(identity.complexion, PAPER),
         "sticker": PAPER if identity.accent != "white" else shade(primary, 0.36),
     }

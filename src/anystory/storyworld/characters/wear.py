@@ -42,6 +42,15 @@ NECKWEAR_LAYERS: dict[str, Layers] = {
     "necklace": _necklace(),
 }
 
+_BAND = NECKWEAR_LAYERS["scarf"][1:]
+NECKWEAR_BACK: dict[str, Layers] = {
+    "scarf": _BAND,
+    "bowtie": (Layer(curve((-0.12, 0.05), (0.0, 0.085), (0.12, 0.05)), "neck", True, 0.035),),
+    "cape": NECKWEAR_LAYERS["cape"][:1],
+    "necklace": (Layer(curve((-0.12, 0.05), (0.0, 0.09), (0.12, 0.05)), "neck", True, 0.025),),
+}
+"""Seen from behind."""
+
 _CLOAK = blob([(-0.15, 0.03), (0.15, 0.03), (0.27, 0.25), (0.36, 0.56), (0.12, 0.5), (-0.12, 0.5), (-0.36, 0.56), (-0.27, 0.25)])
 _CLOAK_SIDE = blob([(-0.06, 0.03), (0.12, 0.03), (0.3, 0.22), (0.46, 0.5), (0.2, 0.54), (-0.02, 0.5)])
 CAPE_BACK: dict[bool, Layers] = {False: (Layer(_CLOAK, "neck dark"),), True: (Layer(_CLOAK_SIDE, "neck dark"),)}
@@ -56,6 +65,11 @@ BELT: Layers = (
     Layer(box(-0.048, -0.055, 0.048, 0.04, 0.012), "extra light", True),
 )
 APRON: Layers = (Layer(_APRON, "extra", True), Layer(_POCKET, "extra dark", True))
+APRON_BACK: Layers = (
+    Layer(box(-0.2, -0.055, 0.2, -0.025), "extra", True),
+    Layer(join(oval(-0.05, -0.04, 0.05, 0.03, 20.0), oval(0.05, -0.04, 0.05, 0.03, -20.0)), "extra", True),
+)
+"""Its strings, tied in a bow."""
 STRAPS: Layers = (Layer(both(curve((0.115, -0.3), (0.125, -0.12))), "extra", True, 0.042),)
 PACK_BEHIND: dict[bool, Layers] = {
     False: (Layer(box(-0.225, -0.3, 0.225, -0.02, 0.06), "extra"),),
