@@ -10,6 +10,7 @@ STYLES = ("flat", "outlined", "papercut")
 LIGHTS: dict[str, int] = {"day": 0xFFFFFF, "dusk": 0xFFEADF, "night": 0xCDD4F4}
 """Light -> the colour that it multiplies characters by: mild, so that their colours stay recognisable."""
 
+PASTEL = 0xFBF1E4
 _OUTLINE_INK = 0x2A2338
 _POLYGON = skia.Canvas.PointMode.kPolygon_PointMode
 
@@ -27,12 +28,16 @@ class Brush:
         light: "day", "dusk" or "night".
         outline: width of the line of "outlined", in canvas units. The default suits characters, which are drawn in
             units of their height; scenery drawn on the unit square wants about a third of it.
+        paper: the colour that "papercut" mixes into all others. Scenery that is already painted in the colours of
+            the night wants paper of the night.
 
     Raises:
         ValueError: unknown style or light.
     """
 
-    def __init__(self, style: str = "flat", light: str = "day", *, outline: float = 0.022) -> None:
+    def __init__(
+        self, style: str = "flat", light: str = "day", *, outline: float = 0.022, paper: int = PASTEL
+    ) -> None:
         if style not in STYLES:
             raise ValueError(f"unknown style {style!r}: use one of {', '.join(STYLES)}")
         if light not in LIGHTS:
@@ -42,6 +47,7 @@ class Brush:
         self.outline = outline if style == "outlined" else 0.0
         self.is_mask = False
         self._tint = LIGHTS[light]
+        self._paper = paper
         self._shadow = (0.008, 0.012) if style == "papercut" else None
         self._level: int | None = None
         self._fills: dict[int, skia.Paint] = {}
@@ -76,7 +82,7 @@ class Brush:
     def colour(self, colour: int) -> int:
         """The colour that a shape of `colour` really gets: pastel for papercut, tinted by the light."""
         if self.style == "papercut":
-            colour = mix(colour, 0xFBF1E4, 0.34)
+            colour = mix(colour, self._paper, 0.34)
         return multiply(colour, self._tint)
 
     def _paint(self, colour: int) -> skia.Paint:

@@ -10,14 +10,13 @@ import skia
 
 from anystory.storyworld.brush import Brush
 from anystory.storyworld.characters import draw_character
-from anystory.storyworld.places import draw_place, get_place
+from anystory.storyworld.places import draw_place, get_place, place_brush, place_mask_brush
 from anystory.storyworld.reference import render_reference
 from anystory.storyworld.rng import stream
 from anystory.storyworld.scene import Placement, Scene
 
 __all__ = ["RenderedScene", "render_reference", "render_scene"]
 
-_SCENERY_OUTLINE = 0.007
 _SIZES = range(8, 4097)
 
 
@@ -41,22 +40,21 @@ def render_scene(scene: Scene, size: int) -> RenderedScene:
     """
     _check_size(size)
     canvas, pixels = _canvas(size)
-    scenery = _brush(scene.style, "day", _SCENERY_OUTLINE)
-    # Places mix their own colours for each light; the brush's light is for characters.
+    scenery = place_brush(scene.place, scene.style, scene.light)
     draw_place(canvas, scenery, scene.place, scene.light, stream(scene.decor, "back"), "back")
     ordered = sorted(enumerate(scene.placements, 1), key=lambda item: (item[1].depth, item[0]))
     opacity = get_place(scene.place).shadow
     for _, placement in ordered:
         _draw_shadow(canvas, placement, opacity)
-    character_brush = _brush(scene.style, scene.light, None)
+    character_brush = _brush(scene.style, scene.light)
     for _, placement in ordered:
         _draw(canvas, character_brush, placement)
     draw_place(canvas, scenery, scene.place, scene.light, stream(scene.decor, "front"), "front")
 
     mask_canvas, mask_pixels = _canvas(size)
     for number, placement in ordered:
-        _draw(mask_canvas, _mask_brush(number, scene.style, None), placement)
-    cutter = _mask_brush(0, scene.style, _SCENERY_OUTLINE)
+        _draw(mask_canvas, _mask_brush(number, scene.style), placement)
+    cutter = place_mask_brush(scene.style)
     draw_place(mask_canvas, cutter, scene.place, scene.light, stream(scene.decor, "front"), "front")
     instances = mask_pixels[..., 0].copy()
     boxes = np.array([box_of(instances == number) for number in range(1, len(ordered) + 1)], np.int32)
@@ -87,13 +85,13 @@ def _canvas(size: int) -> tuple[skia.Canvas, np.ndarray]:
 
 
 @lru_cache(maxsize=64)
-def _brush(style: str, light: str, outline: float | None) -> Brush:
-    return Brush(style, light) if outline is None else Brush(style, light, outline=outline)
+def _brush(style: str, light: str) -> Brush:
+    return Brush(style, light)
 
 
 @lru_cache(maxsize=64)
-def _mask_brush(number: int, style: str, outline: float | None) -> Brush:
-    return Brush.mask(number, style) if outline is None else Brush.mask(number, style, outline=outline)
+def _mask_brush(number: int, style: str) -> Brush:
+    return Brush.mask(number, style)
 
 
 def _draw(canvas: skia.Canvas, brush: Brush, placement: Placement) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import skia
 
-from anystory.storyworld.brush import Brush
+from anystory.storyworld.brush import PASTEL, Brush
 from anystory.storyworld.places.base import Place
 from anystory.storyworld.places.bedroom import BEDROOM
 from anystory.storyworld.places.country import DESERT, FARM, MOUNTAIN
 from anystory.storyworld.places.shore import BEACH
-from anystory.storyworld.places.stage import LIGHTS, Stage
+from anystory.storyworld.places.stage import LIGHTS, Stage, tone
 from anystory.storyworld.places.street import STREET
 from anystory.storyworld.places.town import CASTLE, KITCHEN, PLAYGROUND
 from anystory.storyworld.places.winter import SNOWFIELD
@@ -17,8 +19,10 @@ from anystory.storyworld.places.wonder import PLANET, SEA_FLOOR
 from anystory.storyworld.places.woodland import FOREST, MEADOW
 from anystory.storyworld.rng import Rng
 
-__all__ = ["LIGHTS", "PLACES", "Place", "draw_place", "get_place"]
+__all__ = ["LIGHTS", "PLACES", "Place", "draw_place", "get_place", "place_brush", "place_mask_brush"]
 
+_OUTLINE = 0.007
+"""Width of outlines, in picture heights."""
 _ALL = (
     BEACH, FOREST, MEADOW, SNOWFIELD, BEDROOM, STREET,
     DESERT, PLAYGROUND, KITCHEN, MOUNTAIN, FARM, CASTLE, SEA_FLOOR, PLANET,
@@ -34,12 +38,26 @@ def get_place(name: str) -> Place:
         raise ValueError(f"unknown place {name!r}: the places are {', '.join(PLACES)}") from None
 
 
+@lru_cache(maxsize=256)
+def place_brush(place: str, style: str, light: str) -> Brush:
+    """Return the brush that paints a place: thin outlines, and paper as the light shows it."""
+    where = "indoor" if get_place(place).indoor else "outdoor"
+    # Places mix their own colours for each light, so the brush's own light stays day.
+    return Brush(style, "day", outline=_OUTLINE, paper=tone(PASTEL, light, where))
+
+
+@lru_cache(maxsize=8)
+def place_mask_brush(style: str) -> Brush:
+    """Return the brush that cuts the foreground of a place out of instance masks."""
+    return Brush.mask(0, style, outline=_OUTLINE)
+
+
 def draw_place(canvas: skia.Canvas, brush: Brush, place: str, light: str, rng: Rng, layer: str) -> None:
     """Draw one layer of a place onto the unit square.
 
     Args:
         canvas: its current units are the unit square, (0, 0) top-left.
-        brush: the drawing style; a mask brush paints only what can cover a character.
+        brush: `place_brush(place, style, light)`; a mask brush paints only what can cover a character.
         place: a key of `PLACES`.
         light: "day", "dusk" or "night".
         rng: the random stream of this layer; the same stream state draws the same details.

@@ -81,6 +81,9 @@ class Stage:
         that is already drawn, and gets no outline or shadow of its own in styles that have them.
         """
         colour = colour if lit else tone(colour, self.light, self.where)
+        if self.brush.outline and not detail:
+            # One outline around the whole, not around each of the shapes that overlap in it.
+            path = skia.Simplify(path)
         self.brush.path(self.canvas, path, colour, detail=detail)
 
     def rect(
