@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from anystory.storyworld import dataset
 
 
-def same(one: dict, two: dict) -> bool:
+def same(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
     return one.keys() == two.keys() and all(np.array_equal(one[key], two[key]) for key in one)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +15,7 @@ from anystory.files import atomic_write
 if TYPE_CHECKING:
     import numpy as np
 
-app = typer.Typer(
-    help="Draw StoryWorld scenes, characters and sheets.", no_args_is_help=True, add_completion=False
-)
+app = typer.Typer(help="Draw StoryWorld scenes, characters and sheets.", no_args_is_help=True, add_completion=False)
 
 Level = Annotated[str, typer.Option(help="1, 2, 3 or a level's JSON file.")]
 Seed = Annotated[int, typer.Option(help="Number of the scene.")]
@@ -36,9 +36,7 @@ def sheet(
     """Draw many scenes on one page and print their captions."""
     from anystory.storyworld.sheets import world_sheet
 
-    picture, captions = world_sheet(
-        seed, level=_level(level), split=split, rows=rows, columns=cols, size=size
-    )
+    picture, captions = world_sheet(seed, level=_level(level), split=split, rows=rows, columns=cols, size=size)
     _save(picture, out)
     for i, text in enumerate(captions):
         print(f"{seed + i}: {text}")
@@ -52,12 +50,8 @@ def scene(
     seed: Seed = 0,
     size: Size = 512,
     split: Split = "train",
-    mask: Annotated[
-        bool, typer.Option("--mask", help="Also write OUT with -mask: a colour per character.")
-    ] = False,
-    record: Annotated[
-        bool, typer.Option("--record", help="Also write OUT with .json: the scene as data.")
-    ] = False,
+    mask: Annotated[bool, typer.Option("--mask", help="Also write OUT with -mask: a colour per character.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Also write OUT with .json: the scene as data.")] = False,
 ) -> None:
     """Draw one scene and print its caption."""
     from anystory.storyworld.render import render_scene
@@ -83,13 +77,12 @@ def scene(
 @app.command()
 def character(
     description: Annotated[str, typer.Argument(help='For example "a striped blue fox with a red hat".')],
-    out: Annotated[Path, typer.Option(help="PNG to write, with a transparent background.")] = Path(
-        "character.png"
-    ),
+    out: Annotated[Path, typer.Option(help="PNG to write, with a transparent background.")] = Path("character.png"),
     pose: Annotated[str, typer.Option(help="standing, waving, walking, sitting, …")] = "standing",
     view: Annotated[str, typer.Option(help="front, left, right or back.")] = "front",
     expression: Annotated[str, typer.Option(help="happy, surprised, sad, …")] = "happy",
     style: Annotated[str, typer.Option(help="flat, outlined or papercut.")] = "flat",
+    seed: Annotated[int, typer.Option(help="Chooses what the description leaves open.")] = 0,
     size: Size = 512,
 ) -> None:
     """Draw the character that DESCRIPTION tells: a reference picture of your own."""
@@ -97,7 +90,11 @@ def character(
     from anystory.storyworld.describe import parse_identity
     from anystory.storyworld.reference import render_reference
 
-    identity = parse_identity(description)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        identity = parse_identity(description, seed=seed)
+    for warning in caught:
+        print(warning.message, file=sys.stderr)
     appearance = Appearance(pose=pose, view=view, expression=expression)
     _save(render_reference(identity, appearance, size, style), out)
     print(f"wrote {out}")
