@@ -53,7 +53,7 @@ TINY: dict[str, Any] = {
         "addition_time_embed_dim": 8,
     },
     "scheduler": {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
-    "adapter": "mini",
+    "adapter": {"preset": "mini"},
     "defaults": {"num_inference_steps": 2, "guidance_scale": 2.0},
     "stages": {
         name: {"batch_size": 4, "learning_rate": 1e-3, "steps": 2, "warmup_steps": 1, "options": options}

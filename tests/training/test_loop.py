@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from anystory.training.checkpoint import find_checkpoint
+from anystory.training.components import ModelFolder
 from anystory.training.loop import RunOptions, learning_rate, train
 from anystory.training.mini import pack, run_all, run_stage
-from anystory.training.recipe import STAGES, Recipe, StageConfig
+from anystory.training.recipe import STAGES, Recipe, StageConfig, StageName
 from anystory.training.stages import build_stage
 
 
@@ -51,27 +53,18 @@ def test_packed_weights_are_half_precision_and_load(trained: tuple[Path, Recipe]
 
 
 @pytest.mark.parametrize("name", ["vae", "router"])
-def test_resumed_run_equals_the_unbroken_one(
-    trained: tuple[Path, Recipe], tmp_path: Path, name: str
-) -> None:
-    import shutil
-
+def test_resumed_run_equals_the_unbroken_one(trained: tuple[Path, Recipe], tmp_path: Path, name: StageName) -> None:
     out, recipe = trained
     ends = {}
     # A constant rate: the schedule depends on the budget, which differs between the two runs.
-    config = recipe.stages[name].model_copy(update={"decay_fraction": 0.0})  # pyright: ignore[reportArgumentType]
+    config = recipe.stages[name].model_copy(update={"decay_fraction": 0.0})
     for run, budgets in (("broken", (2, 4)), ("unbroken", (4,))):
         folder = tmp_path / run
         shutil.copytree(out / "model", folder / "model")
         if name == "vae":
             shutil.rmtree(folder / "model" / "vae")
         for budget in budgets:
-            from anystory.training.components import ModelFolder
-
-            start = tmp_path / f"{run}-model"
-            shutil.rmtree(start, ignore_errors=True)
-            shutil.copytree(out / "model", start)
-            stage = build_stage(name, ModelFolder(folder / "model", recipe))  # pyright: ignore[reportArgumentType]
+            stage = build_stage(name, ModelFolder(folder / "model", recipe))
             train(stage, config, options(folder, resume=budget != budgets[0], steps=budget))
         ends[run] = {k: load_file(folder / name / "checkpoint" / f"{k}.safetensors") for k in ("model", "ema")}
     for kind in ("model", "ema"):
@@ -80,8 +73,6 @@ def test_resumed_run_equals_the_unbroken_one(
 
 
 def test_only_the_stages_own_parameters_change(trained: tuple[Path, Recipe], tmp_path: Path) -> None:
-    import shutil
-
     out, recipe = trained
     folder = tmp_path / "run"
     shutil.copytree(out / "model", folder / "model")
@@ -106,8 +97,6 @@ def test_a_run_is_not_started_over_by_accident(trained: tuple[Path, Recipe]) -> 
 def test_a_checkpoint_of_another_size_is_refused(trained: tuple[Path, Recipe]) -> None:
     out, recipe = trained
     wider = recipe.model_copy(update={"autoencoder": {**recipe.autoencoder, "encoder_width": 32}})
-    import shutil
-
     shutil.copytree(out / "vae", out.parent / "wider" / "vae")
     with pytest.raises(ValueError, match="does not fit"):
         run_stage("vae", wider, options(out.parent / "wider", resume=True, steps=4))

@@ -41,9 +41,18 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "named"),
-    [("resolution", 33, "resolution"), ("resolution", -8, "resolution"), ("colour", 1, "colour"), ("stages", {"no": {}}, "stages")],
+    [
+        ("resolution", 33, "resolution"),
+        ("resolution", -8, "resolution"),
+        ("colour", 1, "colour"),
+        ("stages", {"no": {}}, "stages"),
+        ("adapter", {"preset": "huge"}, "huge"),
+        ("adapter", {"preset": "mini", "wings": 2}, "wings"),
+    ],
 )
-def test_bad_values_are_named(recipe_values: dict[str, Any], tmp_path: Path, key: str, value: object, named: str) -> None:
+def test_bad_values_are_named(
+    recipe_values: dict[str, Any], tmp_path: Path, key: str, value: object, named: str
+) -> None:
     recipe_values[key] = value
     path = tmp_path / "bad.yaml"
     path.write_text(yaml.safe_dump(recipe_values), encoding="utf-8")

@@ -20,7 +20,9 @@ def parse_minutes(text: str | None, stages: tuple[str, ...]) -> dict[str, float]
     budget: dict[str, float] = {}
     for pair in pairs:
         if len(pair) != 2 or pair[0].strip() not in stages:
-            raise ValueError(f"--minutes takes a number, or stage=number with a stage of {', '.join(stages)}; got {text!r}")
+            raise ValueError(
+                f"--minutes takes a number, or stage=number with a stage of {', '.join(stages)}; got {text!r}"
+            )
         try:
             budget[pair[0].strip()] = float(pair[1])
         except ValueError:
@@ -42,7 +44,9 @@ def train(
     start: Annotated[
         str | None, typer.Option(help="Begin with the weights of this model folder, or of an embedded model (mini).")
     ] = None,
-    pack_to: Annotated[Path | None, typer.Option(help="Also write the model as it ships (fp16, shards ≤ 16 MB).")] = None,
+    pack_to: Annotated[
+        Path | None, typer.Option(help="Also write the model as it ships (fp16, shards ≤ 16 MB).")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that draw samples; 0 draws in line.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads of the computation; 0 is torch's own choice.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of noise and dropout.")] = 0,
@@ -51,7 +55,9 @@ def train(
     from anystory.training.recipe import STAGES, load_recipe
 
     if config not in (*STAGES, "mini"):
-        raise ValueError(f"no training configuration {config!r}: choose one of {', '.join(STAGES)}, or mini for all five")
+        raise ValueError(
+            f"no training configuration {config!r}: choose one of {', '.join(STAGES)}, or mini for all five"
+        )
     budget = parse_minutes(minutes, STAGES if config == "mini" else (config,))
     loaded = load_recipe(recipe)
 

@@ -132,7 +132,9 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
             return (sample,)
         return DecoderOutput(sample=sample)
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, DiagonalGaussianDistribution]:
+    def forward(
+        self, x: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, DiagonalGaussianDistribution]:
         """Reconstruction (B, 3, H, W) of `x` from a sampled latent, and the posterior it was drawn from."""
         posterior: DiagonalGaussianDistribution = self.encode(x, return_dict=False)[0]  # pyright: ignore
         return self._decode(posterior.sample(generator)), posterior
@@ -143,3 +145,9 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
         mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)).clamp_min(1e-6)
         self.latent_mean.add_(mean * self.latent_std)
         self.latent_std.mul_(std)
+
+    @torch.no_grad()
+    def reset_normalisation(self) -> None:
+        """Undo `normalise_latents`: latents come as the encoder makes them."""
+        self.latent_mean.zero_()
+        self.latent_std.fill_(1.0)

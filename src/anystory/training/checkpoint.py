@@ -1,8 +1,8 @@
 """Training state on disk: safetensors and JSON only, written to a temporary folder and then renamed.
 
 A checkpoint folder holds `model.safetensors` (trained parameters), `ema.safetensors`, `optimizer.safetensors`
-(AdamW's moments by parameter name) and `progress.json`. No random state is stored: every draw of a step is a function of
-(seed, step), so the counters are enough.
+(AdamW's moments by parameter name) and `progress.json`. No random state is stored: every draw of a step is a function
+of (seed, step), so the counters are enough.
 """
 
 from __future__ import annotations

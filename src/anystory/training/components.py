@@ -23,7 +23,6 @@ from transformers import (
 
 from anystory.files import atomic_write
 from anystory.models.adapter import SubjectAdapter
-from anystory.models.configs import PRESETS
 from anystory.models.patch_autoencoder import PatchAutoencoder
 
 from .data import level_words
@@ -152,7 +151,7 @@ def _unet(folder: ModelFolder) -> UNet2DConditionModel:
 
 
 def _adapter(folder: ModelFolder) -> SubjectAdapter:
-    return SubjectAdapter.from_unet(folder.load("unet"), PRESETS[folder.recipe.adapter])
+    return SubjectAdapter.from_unet(folder.load("unet"), folder.recipe.adapter.config())
 
 
 BUILDERS: dict[str, Callable[[ModelFolder], Any]] = {

@@ -1,6 +1,6 @@
 """StoryWorld samples as the stages take them: pure functions of a stream position, picklable for worker processes.
 
-Pictures stay uint8 (H, W, 3) until they reach the device; `anystory.training.stages.common.to_pixels` makes them floats.
+Pictures stay uint8 (H, W, 3) until they reach the device, where `stages.common.to_pixels` makes them floats.
 """
 
 from __future__ import annotations
@@ -93,14 +93,16 @@ def personal_sample(
 
     Returns:
         `image` (H, W, 3), `instances` (H, W) with ids 1…N, `caption`, `references` (N, h, w, 3) over white,
-        `reference_alpha` (N, h, w), `present` (N,) bool; N = max_subjects, absent ones white and empty. Scenes with another
-        number of characters than asked for are passed over for the next draw of the same position.
+        `reference_alpha` (N, h, w), `present` (N,) bool; N = max_subjects, absent ones white and empty. Scenes with
+        another number of characters than asked for are passed over for the next draw of the same position.
     """
     rng = random.Random(f"{seed}/{index}/personal")
     for attempt in range(1000):
         # Redraws come from a stream of their own, so no position repeats another's scene.
         position = (index + seed * SEED_STRIDE) * 1000 + attempt
-        pair = dataset.pairs(position, MOST_CHARACTERS, level=level, split=split, size=size, reference_size=reference_size)
+        pair = dataset.pairs(
+            position, MOST_CHARACTERS, level=level, split=split, size=size, reference_size=reference_size
+        )
         if min_subjects <= pair["count"] <= max_subjects:
             break
     else:

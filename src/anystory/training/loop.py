@@ -1,4 +1,4 @@
-"""The one training loop. What is trained, on what and how it is scored is a `Stage`; processes and devices are accelerate's."""
+"""The one training loop. What is trained, on what and how it is scored is a `Stage`; devices are accelerate's."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Stage(nn.Module, ABC):
     def sample_picture(self) -> Image.Image:
         """A fixed, seeded picture that shows what the stage has learned."""
 
-    def before_export(self) -> None:  # noqa: B027 - optional hook
+    def before_export(self) -> None:
         """Called once with the averaged weights in place, before `export`."""
 
     @abstractmethod
@@ -97,8 +97,8 @@ def move(batch: Sample, device: torch.device) -> Sample:
 def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: Accelerator | None = None) -> Progress:
     """Train one stage until its budget is spent, logging, drawing samples and writing checkpoints on the way.
 
-    Returns the progress at the end. With `options.resume` the run continues at the position where the last checkpoint was
-    written, on the same sample stream; a stage whose budget is spent only exports again.
+    Returns the progress at the end. With `options.resume` the run continues at the position where the last checkpoint
+    was written, on the same sample stream; a stage whose budget is spent only exports again.
 
     Raises:
         ValueError: the folder holds a checkpoint and `resume` was not asked for, or it does not fit the model.
@@ -108,7 +108,9 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
     minutes = options.minutes if options.minutes is not None else (None if options.steps else config.minutes)
     steps = options.steps if options.steps is not None else config.steps
     if minutes is None and steps is None:
-        raise ValueError(f"stage {stage.name!r} has no budget: set minutes or steps in the recipe or on the command line")
+        raise ValueError(
+            f"stage {stage.name!r} has no budget: set minutes or steps in the recipe or on the command line"
+        )
     found = find_checkpoint(folder)
     if found and not options.resume:
         raise ValueError(f"{folder} already holds a checkpoint: continue it with --resume or choose another --out")

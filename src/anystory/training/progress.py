@@ -1,4 +1,4 @@
-"""What a person sees while a stage trains: a bar with a time estimate on a terminal, a line now and then in a log file."""
+"""What a person sees while a stage trains: a bar with a time estimate on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from anystory.models.configs import PRESETS, AdapterConfig
 
 STAGES = ("vae", "clip", "base", "encoder", "router")
 StageName = Literal["vae", "clip", "base", "encoder", "router"]
@@ -41,6 +44,33 @@ class StageConfig(_Model):
     """Settings of this stage alone; each stage checks its own (see `anystory.training.stages`)."""
 
 
+class AdapterRecipe(BaseModel):
+    """A preset of `anystory.models.configs` with some sizes changed."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    preset: str
+
+    @model_validator(mode="after")
+    def _fits(self) -> AdapterRecipe:
+        self.config()
+        return self
+
+    def config(self) -> AdapterConfig:
+        """The preset with this recipe's changes.
+
+        Raises:
+            ValueError: no such preset or size.
+        """
+        if self.preset not in PRESETS:
+            raise ValueError(f"no adapter preset {self.preset!r}: one of {', '.join(PRESETS)}")
+        changes = self.model_extra or {}
+        unknown = set(changes) - {f.name for f in fields(AdapterConfig)}
+        if unknown:
+            raise ValueError(f"adapter has no size {sorted(unknown)}")
+        return replace(PRESETS[self.preset], **changes)
+
+
 class Recipe(_Model):
     """A model's sizes and how each of its parts is trained."""
 
@@ -61,8 +91,8 @@ class Recipe(_Model):
     """`UNet2DConditionModel` config."""
     scheduler: dict[str, Any]
     """`EulerDiscreteScheduler` config."""
-    adapter: str
-    """Name of an `AdapterConfig` preset."""
+    adapter: AdapterRecipe
+    """Sizes of the adapter."""
     defaults: dict[str, float]
     """What the pipeline uses when the caller says nothing: steps, guidance."""
     stages: dict[StageName, StageConfig]

@@ -1,7 +1,7 @@
 """Stage `clip`: text and image encoders by contrast (Radford et al. 2021), on StoryWorld.
 
-Two kinds of pairs, each contrasted within itself: a reference over white with a description of the identity, and a scene
-with its caption. Descriptions name what captions never say (colours, pattern, wear), as the texts that CLIP was trained on do.
+Two kinds of pairs, each contrasted within itself: a reference over white with a description of the identity, and a
+scene with its caption. Descriptions name what captions never say (colours, pattern, wear), as texts on the web do.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def encode_text(encoder: CLIPTextModelWithProjection, ids: Tensor) -> tuple[Tens
 
 
 def drop_text(hidden: Tensor, pooled: Tensor, drop: Tensor) -> tuple[Tensor, Tensor]:
-    """Zero the text condition where `drop` (B,) is true: SDXL's unconditional input (`force_zeros_for_empty_prompt`)."""
+    """Zero the text where `drop` (B,) is true: SDXL's unconditional input (`force_zeros_for_empty_prompt`)."""
     keep = (~drop).to(hidden.dtype)
     return hidden * keep[:, None, None], pooled * keep[:, None]
 
@@ -113,4 +113,3 @@ def weighted_mse(prediction: Tensor, target: Tensor, foreground: Tensor, extra: 
 def seeded_normal(shape: Sequence[int], seed: int, device: torch.device) -> Tensor:
     """Standard normal numbers from a seed, the same on every device."""
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)).to(device)
-

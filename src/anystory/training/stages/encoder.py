@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from anystory.models.encoders import EncodedSubjects
 from anystory.models.conditioning import SubjectConditioning
+from anystory.models.encoders import EncodedSubjects
 
 from ..components import ModelFolder
 from ..stream import Sample
@@ -20,7 +20,7 @@ class EncoderOptions(PersonalOptions):
     """Who receives a subject's features while there is no router yet (D13)."""
 
     gate: Literal["paper", "masks"] = "masks"
-    """`paper`: one subject per sample, on every pixel. `masks`: ground-truth instances, the rest is the background's."""
+    """`paper`: one subject per sample, on every pixel. `masks`: true instances, the rest is the background's."""
     free_drop: float = 0.05
     """Share of samples seen as the unconditional half sees them: no text, the background slot everywhere (D8)."""
 

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from anystory.models.encoders import EncodedSubjects
 from anystory.models.conditioning import SubjectConditioning
+from anystory.models.encoders import EncodedSubjects
 
 from .. import data
 from ..components import ModelFolder
@@ -69,7 +69,7 @@ class PersonalStage(Stage):
             data.personal_sample,
             level=recipe.level,
             size=recipe.resolution,
-            reference_size=self.adapter.config.reference_size,
+            reference_size=self.adapter.sizes.reference_size,
             seed=recipe.seed,
             min_subjects=self.options.min_subjects,
             max_subjects=self.options.max_subjects,

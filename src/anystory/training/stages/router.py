@@ -1,12 +1,12 @@
-"""Stage 2, `router`: the routing QFormer and the per-layer routers, with diffusion and routing loss (paper, section 3.4)."""
+"""Stage 2, `router`: routing QFormer and per-layer routers, with diffusion and routing loss (paper, section 3.4)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from anystory.models.encoders import EncodedSubjects
 from anystory.models.conditioning import SubjectConditioning
+from anystory.models.encoders import EncodedSubjects
 from anystory.models.router import routing_loss
 
 from ..components import ModelFolder

@@ -45,6 +45,8 @@ class AutoencoderStage(Stage):
         self.options = read_options(AutoencoderOptions, recipe.stages["vae"].options, "vae")
         self.folder = folder
         self.vae = folder.load_or_build("vae")
+        # Training sees raw latents; export normalises them again. A resumed run is then the same as an unbroken one.
+        self.vae.reset_normalisation()
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.vae.named_parameters())
