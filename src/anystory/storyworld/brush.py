@@ -35,9 +35,7 @@ class Brush:
         ValueError: unknown style or light.
     """
 
-    def __init__(
-        self, style: str = "flat", light: str = "day", *, outline: float = 0.022, paper: int = PASTEL
-    ) -> None:
+    def __init__(self, style: str = "flat", light: str = "day", *, outline: float = 0.022, paper: int = PASTEL) -> None:
         if style not in STYLES:
             raise ValueError(f"unknown style {style!r}: use one of {', '.join(STYLES)}")
         if light not in LIGHTS:
@@ -194,9 +192,7 @@ class Brush:
                 canvas.translate(-dx, -dy)
         canvas.drawPoints(_POLYGON, corners, self.pen(colour, width))
 
-    def stroke(
-        self, canvas: skia.Canvas, path: skia.Path, width: float, colour: int, *, detail: bool = False
-    ) -> None:
+    def stroke(self, canvas: skia.Canvas, path: skia.Path, width: float, colour: int, *, detail: bool = False) -> None:
         """Draws `path` as a line of `width` with round ends."""
         if detail and self.is_mask:
             return

@@ -100,8 +100,10 @@ class Identity:
     def key(self) -> str:
         """A stable text of all attributes: equal for equal identities, on every machine."""
         build = self.proportions
-        parts = [f"{field.name}={getattr(self, field.name)}" for field in fields(self) if field.name != "proportions"]
-        return ";".join([*parts, f"head={build.head:.2f}", f"width={build.width:.2f}", f"legs={build.legs:.2f}"])
+        names = [field.name for field in fields(self) if field.name != "proportions"]
+        parts = [f"{name}={getattr(self, name)}" for name in names]
+        parts += [f"{name}={getattr(build, name):.2f}" for name in ("head", "width", "legs")]
+        return ";".join(parts)
 
 
 def is_heldout(identity: Identity) -> bool:

@@ -48,9 +48,7 @@ def render_reference(
         height=height,
     )
     pixels = np.empty((size, size, 4), np.uint8)
-    straight = skia.ImageInfo.Make(
-        size, size, skia.ColorType.kRGBA_8888_ColorType, skia.AlphaType.kUnpremul_AlphaType
-    )
+    straight = skia.ImageInfo.Make(size, size, skia.ColorType.kRGBA_8888_ColorType, skia.AlphaType.kUnpremul_AlphaType)
     if not surface.readPixels(straight, pixels, pixels.strides[0], 0, 0):
         raise RuntimeError(f"skia could not read back a picture of {size}×{size} pixels")
     return pixels

@@ -17,7 +17,16 @@ from anystory.storyworld.characters.look import colours_of
 from anystory.storyworld.characters.patterns import torso_pattern
 from anystory.storyworld.characters.shapes import Layer, Layers, paint
 from anystory.storyworld.characters.wear import (
-    APRON, APRON_BACK, BELT, CAPE_BACK, CAPE_OVER, NECKWEAR_BACK, NECKWEAR_LAYERS, PACK_BEHIND, PACK_OVER, STRAPS,
+    APRON,
+    APRON_BACK,
+    BELT,
+    CAPE_BACK,
+    CAPE_OVER,
+    NECKWEAR_BACK,
+    NECKWEAR_LAYERS,
+    PACK_BEHIND,
+    PACK_OVER,
+    STRAPS,
 )  # fmt: skip
 from anystory.storyworld.identity import Identity
 from anystory.storyworld.skeleton import Skeleton, holding_arm, skeleton, to_page
@@ -79,9 +88,7 @@ def hand_positions(
     return (x + first[0] * height, y + first[1] * height), (x + second[0] * height, y + second[1] * height)
 
 
-def _draw_front(
-    canvas: skia.Canvas, brush: Brush, identity: Identity, appearance: Appearance, bones: Skeleton
-) -> None:
+def _draw_front(canvas: skia.Canvas, brush: Brush, identity: Identity, appearance: Appearance, bones: Skeleton) -> None:
     """The front, or the side that looks to the left."""
     colours = colours_of(identity)
     body = BODIES[identity.kind]
@@ -130,9 +137,7 @@ _FRONT_WEAR: dict[str, Layers] = {"belt": BELT, "apron": APRON, "backpack": STRA
 _BACK_WEAR: dict[str, Layers] = {"belt": BELT[:1], "apron": APRON_BACK, "backpack": PACK_OVER}
 
 
-def _draw_back(
-    canvas: skia.Canvas, brush: Brush, identity: Identity, appearance: Appearance, bones: Skeleton
-) -> None:
+def _draw_back(canvas: skia.Canvas, brush: Brush, identity: Identity, appearance: Appearance, bones: Skeleton) -> None:
     """Seen from behind: what is held and the arms are in front of the character, so they come first."""
     colours = colours_of(identity)
     body = BODIES[identity.kind]

@@ -7,7 +7,17 @@ import math
 import skia
 
 from anystory.storyworld.characters.shapes import (
-    Layer, Layers, blob, box, inside, join, moved, oval, poly, rounded, star,
+    Layer,
+    Layers,
+    blob,
+    box,
+    inside,
+    join,
+    moved,
+    oval,
+    poly,
+    rounded,
+    star,
 )  # fmt: skip
 
 
@@ -27,9 +37,7 @@ def _moon() -> skia.Path:
 
 
 def _flower() -> skia.Path:
-    petals = [
-        oval(0.58 * math.sin(math.tau * i / 5), -0.58 * math.cos(math.tau * i / 5), 0.42) for i in range(5)
-    ]
+    petals = [oval(0.58 * math.sin(math.tau * i / 5), -0.58 * math.cos(math.tau * i / 5), 0.42) for i in range(5)]
     return join(oval(0.0, 0.0, 0.5), *petals)
 
 
@@ -51,7 +59,7 @@ _SHAPES: dict[str, skia.Path] = {
 _CENTRES: dict[str, skia.Path] = {
     "flower": oval(0.0, 0.0, 0.36),
     "sun": oval(0.0, 0.0, 0.42),
-    "leaf": join(inside(box(-2.0, -0.09, 2.0, 0.09), oval(0.0, 0.0, 0.62))),
+    "leaf": inside(box(-2.0, -0.09, 2.0, 0.09), oval(0.0, 0.0, 0.62)),
 }
 _SIZE = 0.08
 _BORDER = 0.035

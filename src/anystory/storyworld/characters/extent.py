@@ -28,9 +28,7 @@ def character_extent(identity: Identity, appearance: Appearance) -> tuple[float,
     """
     pixels = np.zeros((_TOP + _BOTTOM, _WIDTH, 4), np.uint8)
     surface = skia.Surface.MakeRasterDirect(_INFO, pixels)
-    draw_character(
-        surface.getCanvas(), Brush.mask(255), identity, appearance, x=_WIDTH / 2, y=_TOP, height=_SCALE
-    )
+    draw_character(surface.getCanvas(), Brush.mask(255), identity, appearance, x=_WIDTH / 2, y=_TOP, height=_SCALE)
     drawn = pixels[..., 3] > 0
     rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
     # one pixel more on every side: a pixel is drawn only when its centre is covered

@@ -11,13 +11,36 @@ from anystory.storyworld.characters.faces import TURN, Face
 from anystory.storyworld.characters.head_art import Head
 from anystory.storyworld.characters.heads_more import MORE
 from anystory.storyworld.characters.shapes import (
-    Layer, blob, both, box, curve, inside, join, moved, oval, rounded,
+    Layer,
+    blob,
+    both,
+    box,
+    curve,
+    inside,
+    join,
+    moved,
+    oval,
+    rounded,
 )  # fmt: skip
 
 
 def _fox(turned: bool) -> Head:
-    skull = blob([(-0.12, -0.26), (0.12, -0.26), (0.27, -0.14), (0.26, 0.0), (0.36, 0.13), (0.14, 0.19), (0.05, 0.27),
-                  (-0.05, 0.27), (-0.14, 0.19), (-0.36, 0.13), (-0.26, 0.0), (-0.27, -0.14)])
+    skull = blob(
+        [
+            (-0.12, -0.26),
+            (0.12, -0.26),
+            (0.27, -0.14),
+            (0.26, 0.0),
+            (0.36, 0.13),
+            (0.14, 0.19),
+            (0.05, 0.27),
+            (-0.05, 0.27),
+            (-0.14, 0.19),
+            (-0.36, 0.13),
+            (-0.26, 0.0),
+            (-0.27, -0.14),
+        ]
+    )
     ear = rounded([(0.04, -0.18), (0.235, -0.41), (0.27, -0.06)], 0.035)
     inner = rounded([(0.115, -0.19), (0.215, -0.335), (0.235, -0.13)], 0.03)
     dx = TURN if turned else 0.0
@@ -50,8 +73,18 @@ def _bear(turned: bool) -> Head:
 
 
 def _rabbit(turned: bool) -> Head:
-    skull = blob([(-0.13, -0.25), (0.13, -0.25), (0.26, -0.12), (0.3, 0.1), (0.14, 0.26), (-0.14, 0.26), (-0.3, 0.1),
-                  (-0.26, -0.12)])
+    skull = blob(
+        [
+            (-0.13, -0.25),
+            (0.13, -0.25),
+            (0.26, -0.12),
+            (0.3, 0.1),
+            (0.14, 0.26),
+            (-0.14, 0.26),
+            (-0.3, 0.1),
+            (-0.26, -0.12),
+        ]
+    )
     ears = both(oval(0.115, -0.37, 0.072, 0.2, 9.0))
     inner = both(oval(0.118, -0.36, 0.036, 0.145, 9.0))
     if turned:
@@ -113,9 +146,7 @@ def _frog(turned: bool) -> Head:
     dx = TURN if turned else 0.0
     jaw = inside(oval(dx, 0.2, 0.27, 0.13), skull)
     bulges = join(oval(-0.145 + dx * 0.8, -0.15, 0.1), oval(0.145 + dx * 0.8, -0.15, 0.1))
-    face = Face(
-        eye_x=0.145, eye_y=-0.155, eye_size=1.12, mouth_y=0.075, mouth_turn=TURN * 1.2, mouth_width=0.16
-    )
+    face = Face(eye_x=0.145, eye_y=-0.155, eye_size=1.12, mouth_y=0.075, mouth_turn=TURN * 1.2, mouth_width=0.16)
     return Head(
         behind=(),
         skull=skull,

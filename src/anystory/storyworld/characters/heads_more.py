@@ -8,7 +8,15 @@ from collections.abc import Callable
 from anystory.storyworld.characters.faces import TURN, Face
 from anystory.storyworld.characters.head_art import Head
 from anystory.storyworld.characters.shapes import (
-    Layer, blob, both, curve, inside, join, moved, oval, rounded,
+    Layer,
+    blob,
+    both,
+    curve,
+    inside,
+    join,
+    moved,
+    oval,
+    rounded,
 )  # fmt: skip
 
 
@@ -63,9 +71,7 @@ def _owl(turned: bool) -> Head:
                   (-0.31, 0.02)])  # fmt: skip
     dx = TURN if turned else 0.0
     narrow = 0.85 if turned else 1.0
-    discs = join(
-        oval(dx - 0.105 * narrow, -0.02, 0.125 * narrow, 0.13), oval(dx + 0.105 * narrow, -0.02, 0.125, 0.13)
-    )
+    discs = join(oval(dx - 0.105 * narrow, -0.02, 0.125 * narrow, 0.13), oval(dx + 0.105 * narrow, -0.02, 0.125, 0.13))
     over = [Layer(inside(discs, skull), "secondary", True)]
     if turned:
         over.append(Layer(rounded([(-0.16, 0.0), (-0.33, 0.1), (-0.14, 0.11)], 0.02), "beak"))
@@ -90,7 +96,11 @@ def _dragon(turned: bool) -> Head:
         over = (Layer(inside(snout, skull), "secondary", True), Layer(nostrils, "ink", True))
     face = Face(eye_y=-0.055, mouth_y=0.125, mouth_turn=-0.2, mouth_width=0.07)
     return Head(
-        behind=(Layer(frill, "dark"), Layer(horns, "accent")), skull=skull, over=over, face=face, crown=(0.0, -0.18, 0.8)
+        behind=(Layer(frill, "dark"), Layer(horns, "accent")),
+        skull=skull,
+        over=over,
+        face=face,
+        crown=(0.0, -0.18, 0.8),
     )
 
 
@@ -138,8 +148,8 @@ def _child(turned: bool) -> Head:
     skull = oval(0.0, 0.0, 0.262, 0.238)
     dx = TURN if turned else 0.0
     opening = inside(oval(dx, 0.045, 0.2, 0.175), skull)
-    fringe = blob([(dx - 0.22, 0.02), (dx - 0.2, -0.15), (dx, -0.2), (dx + 0.2, -0.15), (dx + 0.22, 0.02), (dx + 0.1, -0.09),
-                   (dx - 0.02, -0.03), (dx - 0.1, -0.09)])  # fmt: skip
+    fringe = blob([(dx - 0.22, 0.02), (dx - 0.2, -0.15), (dx, -0.2), (dx + 0.2, -0.15), (dx + 0.22, 0.02),
+                   (dx + 0.1, -0.09),                    (dx - 0.02, -0.03), (dx - 0.1, -0.09)])  # fmt: skip
     cheeks = join(oval(dx - 0.125, 0.115, 0.035, 0.026), oval(dx + 0.125, 0.115, 0.035, 0.026))
     over = [
         Layer(opening, "skin", True),
@@ -169,7 +179,11 @@ def _lion(turned: bool) -> Head:
     over = (Layer(oval(dx, 0.125, 0.11, 0.078), "pale", not turned), Layer(nose, "ink", True))
     face = Face(eye_x=0.088, eye_y=-0.03, eye_size=0.92, mouth_y=0.122, mouth_turn=-0.115)
     return Head(
-        behind=(Layer(mane, "secondary"), Layer(ears, "limb")), skull=skull, over=over, face=face, crown=(0.0, -0.19, 1.0)
+        behind=(Layer(mane, "secondary"), Layer(ears, "limb")),
+        skull=skull,
+        over=over,
+        face=face,
+        crown=(0.0, -0.19, 1.0),
     )
 
 

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from anystory.storyworld.characters.shapes import (
-    Layer, Layers, blob, both, box, inside, join, oval, poly, rounded, star,
+    Layer,
+    Layers,
+    blob,
+    both,
+    box,
+    inside,
+    join,
+    oval,
+    poly,
+    rounded,
+    star,
 )  # fmt: skip
 
 
@@ -16,7 +26,9 @@ def _tophat() -> Layers:
 
 
 def _crown() -> Layers:
-    crown = poly([(-0.17, 0.035), (-0.19, -0.17), (-0.09, -0.07), (0.0, -0.2), (0.09, -0.07), (0.19, -0.17), (0.17, 0.035)])
+    crown = poly(
+        [(-0.17, 0.035), (-0.19, -0.17), (-0.09, -0.07), (0.0, -0.2), (0.09, -0.07), (0.19, -0.17), (0.17, 0.035)]
+    )
     gems = join(oval(0.0, -0.02, 0.03), oval(-0.1, -0.015, 0.022), oval(0.1, -0.015, 0.022))
     return (Layer(crown, "hat"), Layer(gems, "hat dark", True))
 

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from anystory.storyworld.characters.shapes import (
-    Layer, Layers, blob, box, curve, inside, join, oval, poly, rounded, star,
+    Layer,
+    Layers,
+    blob,
+    box,
+    curve,
+    inside,
+    join,
+    oval,
+    poly,
+    rounded,
+    star,
 )  # fmt: skip
 from anystory.storyworld.palette import INK, LEAF, METAL, PAPER, WOOD
 
@@ -49,8 +59,8 @@ def _book() -> Layers:
 
 
 def _umbrella() -> Layers:
-    canopy = blob([(-0.3, -0.56), (-0.26, -0.78), (0.1, -0.98), (0.46, -0.78), (0.5, -0.56), (0.36, -0.6), (0.23, -0.55),
-                   (0.1, -0.6), (-0.03, -0.55), (-0.16, -0.6)])  # fmt: skip
+    canopy = blob([(-0.3, -0.56), (-0.26, -0.78), (0.1, -0.98), (0.46, -0.78), (0.5, -0.56), (0.36, -0.6),
+                   (0.23, -0.55),                    (0.1, -0.6), (-0.03, -0.55), (-0.16, -0.6)])  # fmt: skip
     gore = inside(blob([(0.1, -1.1), (0.26, -0.8), (0.22, -0.4), (-0.02, -0.4), (-0.06, -0.8)]), canopy)
     return (
         Layer(curve((0.0, 0.05), (0.1, -0.9)), WOOD, False, 0.028),

@@ -35,10 +35,13 @@ def _checks() -> skia.Path:
 
 
 def _chevrons() -> skia.Path:
-    bands = []
-    for y in (-0.3, -0.18, -0.06):
-        bands.append(poly([(-0.3, y - 0.12), (0.0, y + 0.05), (0.3, y - 0.12), (0.3, y - 0.06), (0.0, y + 0.11), (-0.3, y - 0.06)]))
-    return join(*bands)
+    return join(*(_chevron(0.3, y + 0.05, 0.17, 0.06) for y in (-0.3, -0.18, -0.06)))
+
+
+def _chevron(half: float, tip: float, rise: float, thick: float) -> skia.Path:
+    """A V whose outer tip is at (0, `tip`) and whose arms rise by `rise` over a width of `half`."""
+    top = tip - rise
+    return poly([(-half, top), (0.0, tip), (half, top), (half, top + thick), (0.0, tip + thick), (-half, top + thick)])
 
 
 def _halves() -> skia.Path:
@@ -69,7 +72,13 @@ def _tabby() -> skia.Path:
 
 
 def _freckles() -> skia.Path:
-    return join(oval(-0.15, -0.16, 0.04), oval(0.02, -0.17, 0.045), oval(0.17, -0.13, 0.038), oval(0.21, 0.02, 0.035), oval(-0.22, 0.0, 0.035))
+    return join(
+        oval(-0.15, -0.16, 0.04),
+        oval(0.02, -0.17, 0.045),
+        oval(0.17, -0.13, 0.038),
+        oval(0.21, 0.02, 0.035),
+        oval(-0.22, 0.0, 0.035),
+    )
 
 
 def _eye_patch() -> skia.Path:
@@ -83,12 +92,7 @@ def _checked_brow() -> skia.Path:
 
 
 def _brow_chevrons() -> skia.Path:
-    return join(
-        *(
-            poly([(-0.2, y - 0.12), (0.0, y), (0.2, y - 0.12), (0.2, y - 0.07), (0.0, y + 0.05), (-0.2, y - 0.07)])
-            for y in (-0.2, -0.11)
-        )
-    )
+    return join(*(_chevron(0.2, y, 0.12, 0.05) for y in (-0.2, -0.11)))
 
 
 _SKULL: dict[str, Callable[[], skia.Path]] = {

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from anystory.storyworld.characters.faces import Face, eye_centres
 from anystory.storyworld.characters.shapes import (
-    Layer, Layers, blob, both, box, curve, inside, join, oval, rounded,
+    Layer,
+    Layers,
+    blob,
+    both,
+    box,
+    curve,
+    inside,
+    join,
+    oval,
+    rounded,
 )  # fmt: skip
 
 
@@ -51,7 +60,9 @@ NECKWEAR_BACK: dict[str, Layers] = {
 }
 """Seen from behind."""
 
-_CLOAK = blob([(-0.15, 0.03), (0.15, 0.03), (0.27, 0.25), (0.36, 0.56), (0.12, 0.5), (-0.12, 0.5), (-0.36, 0.56), (-0.27, 0.25)])
+_CLOAK = blob(
+    [(-0.15, 0.03), (0.15, 0.03), (0.27, 0.25), (0.36, 0.56), (0.12, 0.5), (-0.12, 0.5), (-0.36, 0.56), (-0.27, 0.25)]
+)
 _CLOAK_SIDE = blob([(-0.06, 0.03), (0.12, 0.03), (0.3, 0.22), (0.46, 0.5), (0.2, 0.54), (-0.02, 0.5)])
 CAPE_BACK: dict[bool, Layers] = {False: (Layer(_CLOAK, "neck dark"),), True: (Layer(_CLOAK_SIDE, "neck dark"),)}
 """The cloth that hangs behind the body, by whether the character looks to the side; neck coordinates."""
