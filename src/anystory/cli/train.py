@@ -63,6 +63,7 @@ def train(
 
     import torch
 
+    from anystory.pipelines.assets import resolve_model
     from anystory.training.loop import RunOptions
     from anystory.training.mini import begin_with, pack, run_all, run_stage
 
@@ -78,7 +79,7 @@ def train(
         seed=seed,
     )
     if start is not None:
-        begin_with(start, options.model)
+        begin_with(Path(resolve_model(start)), options.model)
     if config == "mini":
         run_all(loaded, options, budget)  # pyright: ignore[reportArgumentType]
     else:

@@ -84,10 +84,11 @@ class ModelFolder:
         self.write_index()
 
     def write_index(self) -> None:
-        """Write `model_index.json` (what is here, for diffusers) and `anystory.json` (the pipeline's defaults)."""
+        """Write `model_index.json` as the pipeline's own `save_pretrained` would: what is here, and the defaults."""
         index: dict[str, Any] = {
-            "_class_name": ["anystory.pipelines.sdxl", "AnyStoryPipeline"],
+            "_class_name": "AnyStoryPipeline",
             "_diffusers_version": diffusers.__version__,
+            "default_call": self.recipe.defaults,
             "force_zeros_for_empty_prompt": True,
             "text_encoder": [None, None],
             "tokenizer": [None, None],
@@ -99,8 +100,6 @@ class ModelFolder:
                 index[component] = [library, loader.__name__]
         with atomic_write(self.path / "model_index.json") as temporary:
             temporary.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-        with atomic_write(self.path / "anystory.json") as temporary:
-            temporary.write_text(json.dumps({"defaults": self.recipe.defaults}, indent=2) + "\n", encoding="utf-8")
 
 
 def _tokenizer(folder: ModelFolder) -> CLIPTokenizer:

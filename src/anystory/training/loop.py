@@ -165,6 +165,7 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
             losses = module(batch, step_generator(options.seed, progress.step, rank, accelerator.device))
             accelerator.backward(losses["loss"])
             norm = accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)
+            assert norm is not None  # it is None only under engines that we do not use
             prepared_optimizer.step()
             prepared_optimizer.zero_grad(set_to_none=True)
             ema.update(progress.step)

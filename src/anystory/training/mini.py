@@ -17,20 +17,17 @@ from .stages import build_stage
 MAX_SHARD = "16MB"
 
 
-def begin_with(source: str, model: Path) -> None:
-    """Copy a trained model (a folder, or an embedded model's name) into a run's model folder, which must be new.
+def begin_with(source: Path, model: Path) -> None:
+    """Copy a trained model's folder into a run's model folder, which must be new.
 
     Raises:
         ValueError: there is no such model, or the run already has one.
     """
-    from anystory.pipelines.assets import resolve_model
-
     if model.exists():
         raise ValueError(f"{model} already holds a model: leave out --start to go on with it, or choose another --out")
-    folder = Path(resolve_model(source))
-    if not (folder / "model_index.json").is_file():
-        raise ValueError(f"{folder} is not a model folder (it has no model_index.json)")
-    shutil.copytree(folder, model)
+    if not (source / "model_index.json").is_file():
+        raise ValueError(f"{source} is not a model folder (it has no model_index.json)")
+    shutil.copytree(source, model)
 
 
 def run_stage(name: StageName, recipe: Recipe, options: RunOptions) -> None:

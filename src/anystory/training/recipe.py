@@ -94,7 +94,7 @@ class Recipe(_Model):
     adapter: AdapterRecipe
     """Sizes of the adapter."""
     defaults: dict[str, float]
-    """What the pipeline uses when the caller says nothing: steps, guidance."""
+    """Arguments of the pipeline's call that it uses when the caller says nothing: steps, guidance."""
     stages: dict[StageName, StageConfig]
 
 

@@ -17,7 +17,7 @@ from anystory.models.encoders import EncodedSubjects
 
 from .. import data
 from ..components import ModelFolder
-from ..loop import Stage
+from ..loop import Stage, move
 from ..stream import Sample, collate
 from .common import (
     NoiseSchedule,
@@ -145,9 +145,8 @@ class PersonalStage(Stage):
         """Eight scenes from held-out identities: references on top, then what the model draws, then the drawn truth."""
         fetch: Any = self.fetch()
         fetch = partial(fetch.func, **{**fetch.keywords, "split": "heldout", "augment": False})
-        batch = collate([fetch(2**40 + i) for i in range(8)])
         device = next(self.unet.parameters()).device
-        batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        batch = move(collate([fetch(2**40 + i) for i in range(8)]), device)
         encoded = self.encode_subjects(batch)
         conditioning = self.picture_conditioning(batch, encoded)
         hidden, pooled = encode_text(self.text_encoder, tokenize(self.tokenizer, batch["caption"], device))
