@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import skia
 
 from anystory.storyworld.palette import mix, multiply, shade
@@ -171,7 +173,7 @@ class Brush:
     def line(
         self,
         canvas: skia.Canvas,
-        points: list[tuple[float, float]],
+        points: Sequence[tuple[float, float]],
         width: float,
         colour: int,
         *,

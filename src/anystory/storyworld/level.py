@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def load_level(level: str | int | Path) -> Level:
         ValueError: no such level, not JSON, or missing, unknown or bad entries (named in the message).
     """
     name = f"level{level}" if isinstance(level, int) else str(level)
-    source = Path(name) if name.endswith(".json") else files(__package__) / "levels" / f"{name}.json"
+    source = Path(name) if name.endswith(".json") else files("anystory.storyworld") / "levels" / f"{name}.json"
     try:
         data = json.loads(source.read_text(encoding="utf-8"))
     except (FileNotFoundError, OSError):
@@ -76,4 +77,5 @@ def load_level(level: str | int | Path) -> Level:
     unknown = [key for key in data if key not in known]
     if missing or unknown:
         raise ValueError(f"level file {source}: missing entries {missing}, unknown entries {unknown}")
-    return Level(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return Level(**values)

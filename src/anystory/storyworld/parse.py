@@ -118,7 +118,7 @@ def parse_identity(text: str, seed: int = 0) -> Identity:
 
 def _words(text: str) -> list[str]:
     """Lower-case words, with phrases such as "top hat" as one and other words replaced by ours."""
-    words = re.findall(r"[^\W\d_]+", text.lower())
+    words: list[str] = re.findall(r"[^\W\d_]+", text.lower())
     merged: list[str] = []
     i = 0
     while i < len(words):
@@ -127,7 +127,8 @@ def _words(text: str) -> list[str]:
             merged.append(phrase)
             i += 2
         else:
-            merged.append(_SAME.get(words[i], words[i]))
+            word = words[i]
+            merged.append(_SAME.get(word, word))
             i += 1
     return merged
 

@@ -119,6 +119,11 @@ def _step(start: Point, degrees: float, length: float, outward: float) -> Point:
     return start[0] + outward * math.sin(angle) * length, start[1] + math.cos(angle) * length
 
 
+def _lowered(limb: Limb, dy: float) -> Limb:
+    (x0, y0), (x1, y1), (x2, y2) = limb
+    return (x0, y0 + dy), (x1, y1 + dy), (x2, y2 + dy)
+
+
 def _bend(shoulder: Point, target: Point, outward: float) -> Limb:
     """Two-bone inverse kinematics: the elbow bends downwards, or outwards for a vertical arm."""
     dx, dy = target[0] - shoulder[0], target[1] - shoulder[1]
@@ -174,19 +179,18 @@ def _skeleton(proportions: Proportions, pose_name: str, side: bool, holding: int
 
     outward = (-1.0, -1.0) if side else (-1.0, 1.0)
     hip_x = (-0.015, 0.02) if side else (-0.09 * proportions.width, 0.09 * proportions.width)
-    legs = []
+    legs: list[Limb] = []
     for (upper, lower, length), x, out in zip(pose.legs, hip_x, outward, strict=True):
         knee = _step((x, 0.0), upper, bone * length, out)
         legs.append(((x, 0.0), knee, _step(knee, lower, bone * length, out)))
     hip_height = max(_LOWEST_HIP, *(limb[2][1] + _ANKLE for limb in legs)) - 0.02
     hip = (0.0, -hip_height - pose.lift)
-    legs = [tuple((x, y + hip[1]) for x, y in limb) for limb in legs]
 
     neck = _turn((hip[0], hip[1] - torso), pose.lean, hip)
     head_angle = pose.lean * 0.5 + pose.tilt
     head = _turn((neck[0], neck[1] + _CHIN - head_radius), head_angle, neck)
     shoulder_x = (-0.06, 0.075) if side else (-0.135 * proportions.width, 0.135 * proportions.width)
-    arms = []
+    arms: list[Limb] = []
     for i, ((upper, lower), x, out) in enumerate(zip(pose.arms, shoulder_x, outward, strict=True)):
         if i == holding:
             upper, lower = _HOLD
@@ -205,8 +209,8 @@ def _skeleton(proportions: Proportions, pose_name: str, side: bool, holding: int
         torso=torso / TORSO,
         head=head,
         head_angle=head_angle,
-        arms=tuple(arms),
-        legs=tuple(legs),
+        arms=(arms[0], arms[1]),
+        legs=(_lowered(legs[0], hip[1]), _lowered(legs[1], hip[1])),
         seated=pose_name == "sitting",
         roll=pose.roll,
         shift=shift,

@@ -68,10 +68,10 @@ def _partyhat() -> Layers:
 
 
 def _flower() -> Layers:
-    petals = [(0.0, -0.1), (0.095, -0.03), (0.06, 0.08), (-0.06, 0.08), (-0.095, -0.03)]
+    petals = [(0.0, -0.08), (0.076, -0.024), (0.048, 0.064), (-0.048, 0.064), (-0.076, -0.024)]
     return (
-        Layer(join(*(oval(x, y, 0.064) for x, y in petals), oval(0.0, 0.0, 0.07)), "hat"),
-        Layer(oval(0.0, 0.0, 0.05), "hat light", True),
+        Layer(join(*(oval(x, y, 0.051) for x, y in petals), oval(0.0, 0.0, 0.056)), "hat"),
+        Layer(oval(0.0, 0.0, 0.04), "hat light", True),
     )
 
 
