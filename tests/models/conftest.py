@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from models.tiny import make_adapter, make_unet
 
 from anystory.models import SubjectAdapter
+from models.tiny import make_adapter, make_unet
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +15,12 @@ def unet() -> UNet2DConditionModel:
     return make_unet()
 
 
-@pytest.fixture
-def adapter(unet: UNet2DConditionModel) -> SubjectAdapter:
+@pytest.fixture(scope="session")
+def fresh_adapter(unet: UNet2DConditionModel) -> SubjectAdapter:
     return make_adapter(unet)
+
+
+@pytest.fixture
+def adapter(fresh_adapter: SubjectAdapter) -> SubjectAdapter:
+    """An adapter of one's own for the tiny base."""
+    return deepcopy(fresh_adapter)

@@ -10,7 +10,10 @@ from anystory.models import PRESETS, AdapterConfig
 
 
 def test_reading_a_preset_does_not_import_torch():
-    code = "import sys; from anystory.models.configs import PRESETS; print(PRESETS['mini'].subject_tokens, 'torch' in sys.modules)"
+    code = (
+        "import sys; from anystory.models.configs import PRESETS;"
+        "print(PRESETS['mini'].subject_tokens, 'torch' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["16", "False"]
 

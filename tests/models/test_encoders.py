@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
-from models.tiny import CONFIG, encode, reference_inputs, seeded
 
 from anystory.models import PRESETS
 from anystory.models.encoders import encode_slots, routing_qformer, subject_qformer
+from models.tiny import CONFIG, encode, reference_inputs, seeded
 
 
 @pytest.mark.parametrize("preset", ["mini", "sdxl"])

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from models.tiny import SDXL_UNET, UNET, make_unet, run_unet
 
 from anystory.models import unet_layout
 from anystory.models.layout import layout_of_config
+from models.tiny import SDXL_UNET, UNET, make_unet, run_unet
 
 
 def test_layout_is_the_order_of_execution(unet):

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from models.tiny import SDXL_UNET, UNET, make_unet, seeded
 from torch import nn
 
 from anystory.models import ReferenceNet, unet_layout
 from anystory.models.reference_net import config_of_unet
+from models.tiny import SDXL_UNET, UNET, make_unet, seeded
 
 
 def count(module: nn.Module) -> int:
@@ -66,7 +66,9 @@ def test_every_parameter_can_be_trained(unet):
     net = ReferenceNet.from_unet(unet)
     features = net(torch.randn(1, 4, 8, 8, generator=seeded(0)), torch.ones(1, 1, 8, 8))
     weights = (torch.randn(value.shape, generator=seeded(1)) for value in features.values())
-    torch.stack([(value * weight).sum() for value, weight in zip(features.values(), weights, strict=True)]).sum().backward()
+    torch.stack(
+        [(value * weight).sum() for value, weight in zip(features.values(), weights, strict=True)]
+    ).sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -76,7 +78,7 @@ def test_gradient_checkpointing_changes_nothing(unet):
         if checkpointing:
             net.unet.enable_gradient_checkpointing()
         features = net(torch.randn(1, 4, 8, 8, generator=seeded(0)), torch.ones(1, 1, 8, 8))
-        sum(value.square().mean() for value in features.values()).backward()
+        torch.stack([value.square().mean() for value in features.values()]).sum().backward()
         return [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
 
     for with_it, without in zip(gradients(True), gradients(False), strict=True):
@@ -111,7 +113,7 @@ def test_inpainting_unet_gives_a_net_for_latents():
 
 
 def test_follows_the_unets_dtype():
-    assert ReferenceNet.from_unet(make_unet().to(torch.bfloat16)).unet.dtype == torch.bfloat16
+    assert ReferenceNet.from_unet(make_unet(torch.bfloat16)).unet.dtype == torch.bfloat16
 
 
 def test_config_leaves_out_what_training_tools_add(unet):
@@ -120,13 +122,10 @@ def test_config_leaves_out_what_training_tools_add(unet):
     assert config_of_unet(tagged).keys() == config_of_unet(unet).keys() >= UNET.keys()
 
 
-def test_wrapped_weights_are_named(unet):
-    class Renamed(nn.Linear):
-        pass
-
+def test_wrapped_weights_are_named():
     wrapped = make_unet()
-    first = wrapped.down_blocks[1].attentions[0].transformer_blocks[0].attn1
-    first.to_q = nn.Sequential(Renamed(16, 16))
+    attention = wrapped.get_submodule("down_blocks.1.attentions.0.transformer_blocks.0.attn1")
+    attention.to_q = nn.Sequential(nn.Linear(16, 16))
     with pytest.raises(ValueError, match="unet lacks .*attn1.to_q.*LoRA"):
         ReferenceNet.from_unet(wrapped)
 

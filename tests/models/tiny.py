@@ -62,10 +62,11 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def make_unet(**changes: Any) -> UNet2DConditionModel:
+def make_unet(dtype: torch.dtype = torch.float32, **changes: Any) -> UNet2DConditionModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return UNet2DConditionModel(**{**UNET, **changes}).requires_grad_(False)
+        unet = UNet2DConditionModel(**{**UNET, **changes}).requires_grad_(False)
+    return unet.to(dtype=dtype)  # pyright: ignore[reportCallIssue]
 
 
 def make_adapter(unet: UNet2DConditionModel, config: AdapterConfig = CONFIG) -> SubjectAdapter:
@@ -107,9 +108,7 @@ def run_unet(
         "time_ids": torch.randn(rows, 6, generator=generator).repeat(repeat, 1),
     }
     kwargs = None if conditioning is None else {"subject_conditioning": conditioning}
-    return unet(
-        latents, 10, encoder_hidden_states=text, added_cond_kwargs=added, cross_attention_kwargs=kwargs
-    ).sample
+    return unet(latents, 10, encoder_hidden_states=text, added_cond_kwargs=added, cross_attention_kwargs=kwargs).sample
 
 
 def owned_by(slot: int, batch: int = 1, slots: int = 3, size: tuple[int, int] = (8, 8)) -> Tensor:

@@ -68,7 +68,10 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, unet_config: dict[str, Any], adapter_config: dict[str, int]) -> None:
         super().__init__()
-        sizes = AdapterConfig(**adapter_config)
+        try:
+            sizes = AdapterConfig(**adapter_config)
+        except TypeError as error:  # a key too many or too few, e.g. in an edited config.json
+            raise ValueError(f"adapter_config: {error}") from None
         layers = layout_of_config(unet_config)
         self.sizes = sizes
         """The adapter's own sizes."""
@@ -153,7 +156,8 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         """While open, `unet` takes `cross_attention_kwargs={"subject_conditioning": …}`.
 
         Without that keyword it computes what it computed before. At the end its own processors are restored,
-        whatever happened inside.
+        whatever happened inside. With gradient checkpointing the backward pass belongs inside, too: it runs the
+        U-Net's blocks again.
 
         Raises:
             ValueError: the adapter was made for another kind of U-Net.
