@@ -125,3 +125,22 @@ def test_learning_rate_warms_up_holds_and_falls() -> None:
     assert learning_rate(config, 100, 0.4) == 1.0
     assert learning_rate(config, 100, 0.75) == pytest.approx(0.5)
     assert learning_rate(config, 100, 1.0) == pytest.approx(0.05)
+
+
+def test_an_interrupted_run_keeps_what_it_learned(recipe: Recipe, tmp_path: Path) -> None:
+    folder = ModelFolder(tmp_path / "model", recipe)
+    stage = build_stage("vae", folder)
+    fetch = stage.fetch()
+
+    def stops_at_the_third_batch(index: int) -> dict[str, object]:
+        if index >= 2 * recipe.stages["vae"].batch_size:
+            raise KeyboardInterrupt
+        return fetch(index)
+
+    stage.fetch = lambda: stops_at_the_third_batch  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(KeyboardInterrupt):
+        train(stage, recipe.stages["vae"], options(tmp_path, steps=9))
+    resumed = train(build_stage("vae", folder), recipe.stages["vae"], options(tmp_path, resume=True, steps=3))
+    assert resumed.step == 3
+    lines = (tmp_path / "vae" / "log.jsonl").read_text().splitlines()
+    assert len(lines) == 1, "the resumed run began at step 3, so it logs no first step again"

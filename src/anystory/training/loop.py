@@ -157,31 +157,36 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
             save_checkpoint(folder, parameters, ema.tensors, optimizer, progress)
 
     with bar:
-        while spent() < 1.0:
-            batch = move(next(batches), accelerator.device)
-            rate = learning_rate(config, progress.step, spent())
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            losses = module(batch, step_generator(options.seed, progress.step, rank, accelerator.device))
-            accelerator.backward(losses["loss"])
-            norm = accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)
-            assert norm is not None  # it is None only under engines that we do not use
-            prepared_optimizer.step()
-            prepared_optimizer.zero_grad(set_to_none=True)
-            ema.update(progress.step)
-            progress.step += 1
-            progress.samples += config.batch_size * world
-            progress.seconds = before + time.monotonic() - start
-            if progress.step % 20 == 0 or progress.step == 1:
-                values = {k: v.item() for k, v in losses.items()} | {"learning_rate": rate, "grad_norm": float(norm)}
-                log.scalars(values, progress)
-                bar.update(spent(), progress, values)
-            if progress.step % config.sample_every == 0 and chief:
-                with ema.applied():
-                    log.picture(stage.sample_picture(), progress)
-            if time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes:
-                checkpoint()
-                last_checkpoint = time.monotonic()
+        try:
+            while spent() < 1.0:
+                batch = move(next(batches), accelerator.device)
+                rate = learning_rate(config, progress.step, spent())
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                losses = module(batch, step_generator(options.seed, progress.step, rank, accelerator.device))
+                accelerator.backward(losses["loss"])
+                norm = accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)
+                assert norm is not None  # it is None only under engines that we do not use
+                prepared_optimizer.step()
+                prepared_optimizer.zero_grad(set_to_none=True)
+                ema.update(progress.step)
+                progress.step += 1
+                progress.samples += config.batch_size * world
+                progress.seconds = before + time.monotonic() - start
+                if progress.step % 20 == 0 or progress.step == 1:
+                    values = {k: v.item() for k, v in losses.items()} | {"learning_rate": rate, "grad_norm": float(norm)}
+                    log.scalars(values, progress)
+                    bar.update(spent(), progress, values)
+                if progress.step % config.sample_every == 0 and chief:
+                    with ema.applied():
+                        log.picture(stage.sample_picture(), progress)
+                if time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes:
+                    checkpoint()
+                    last_checkpoint = time.monotonic()
+        except KeyboardInterrupt:
+            checkpoint()
+            bar.note(f"stopped at step {progress.step}: {folder} holds a checkpoint, go on with --resume")
+            raise
         checkpoint()
         if chief:
             with ema.applied():

@@ -57,3 +57,8 @@ class TrainingProgress:
         if not self.terminal and (now - self.last_line > LINE_SECONDS or position.step == 1):
             self.last_line = now
             print(f"[{self.name}] {100 * fraction:5.1f} % {status}", file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """Say something once, below the bar or as a line of the log."""
+        if self.enabled:
+            self.bar.console.print(f"[{self.name}] {text}", markup=False, highlight=False)
