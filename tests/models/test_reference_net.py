@@ -16,7 +16,7 @@ def count(module: nn.Module) -> int:
 
 def plain_features(unet: UNet2DConditionModel, latents: torch.Tensor) -> dict[str, torch.Tensor]:
     """The same from the whole U-Net: cross-attentions silenced, no conditions, what `norm1` gives is caught."""
-    twin = make_unet(addition_embed_type=None, projection_class_embeddings_input_dim=None)
+    twin = make_unet(**{**config_of_unet(unet), "addition_embed_type": None})
     twin.load_state_dict({name: unet.state_dict()[name] for name in twin.state_dict()})
     for name, parameter in twin.named_parameters():
         if ".attn2.to_out." in name:
@@ -42,6 +42,23 @@ def test_features_are_those_of_the_unet_without_cross_attention(unet, size):
         torch.testing.assert_close(value, expected[layer], msg=layer)
 
 
+ATTENTION_EVERYWHERE = {
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+    "use_linear_projection": False,
+}
+
+
+def test_attention_may_be_at_every_level():
+    unet = make_unet(**ATTENTION_EVERYWHERE)
+    net = ReferenceNet.from_unet(unet)
+    latents = torch.randn(1, 4, 8, 8, generator=seeded(0))
+    features, expected = net(latents, torch.zeros(1, 1, 8, 8)), plain_features(unet, latents)
+    assert features[net.layers[-1]].shape == (1, 64, 8)
+    for layer, value in features.items():
+        torch.testing.assert_close(value, expected[layer], msg=layer)
+
+
 def test_features_are_of_every_layer_but_the_first_in_order(unet):
     net = ReferenceNet.from_unet(unet)
     features = net(torch.zeros(1, 4, 8, 8), torch.zeros(1, 1, 8, 8))
@@ -62,8 +79,9 @@ def test_mask_channel_starts_at_zero_and_is_read(unet):
     assert not torch.equal(net(latents, mask)[layer], net(latents, mask * 0)[layer])
 
 
-def test_every_parameter_can_be_trained(unet):
-    net = ReferenceNet.from_unet(unet)
+@pytest.mark.parametrize("changes", [{}, ATTENTION_EVERYWHERE])
+def test_every_parameter_can_be_trained(changes):
+    net = ReferenceNet.from_unet(make_unet(**changes))
     features = net(torch.randn(1, 4, 8, 8, generator=seeded(0)), torch.ones(1, 1, 8, 8))
     weights = (torch.randn(value.shape, generator=seeded(1)) for value in features.values())
     torch.stack(
