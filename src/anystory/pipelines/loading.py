@@ -13,7 +13,6 @@ import torch
 from diffusers import DiffusionPipeline
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-from anystory.models import patch_autoencoder  # noqa: F401  (diffusers loads classes of imported modules only)
 from anystory.models.adapter import SubjectAdapter
 from anystory.pipelines.assets import embedded_models, resolve_model
 
@@ -28,7 +27,12 @@ _SAFE = {"use_safetensors": True, "trust_remote_code": False, "custom_pipeline":
 
 
 class LoadingMixin(DiffusionPipeline):
-    """`from_pretrained` and `save_pretrained` of a pipeline with an adapter."""
+    """`from_pretrained` and `save_pretrained` of a pipeline with an adapter.
+
+    Folders name classes of ours by module (`["anystory.models.adapter", "SubjectAdapter"]`). diffusers takes
+    such a class from `sys.modules` and imports none, so whoever calls this has to have imported them: `mixin.py`
+    does. A stock diffusers pipeline reads the folder too, once `anystory.pipelines` classes are imported.
+    """
 
     adapter: SubjectAdapter | None
     image_encoder: Any

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_type_hints
 
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from anystory.models.adapter import SubjectAdapter
 from anystory.models.conditioning import SubjectConditioning
+from anystory.models.patch_autoencoder import PatchAutoencoder
 from anystory.pipelines import inputs
 from anystory.pipelines.encoding import SubjectEncoding, encode_references, stack_encodings
 from anystory.pipelines.inputs import Rows, Subjects
@@ -39,8 +40,15 @@ _DEPRECATED = {"callback", "callback_steps"}
 class AnyStoryMixin(LoadingMixin):
     """Subjects for a diffusers pipeline with an SDXL-like U-Net. Put it before the pipeline among the bases.
 
-    The subclass's `__init__` takes the parent's components and, besides, `adapter` and `default_call`, which
-    it passes on to `_register_anystory`.
+    Args:
+        *args, **components: The parent's components.
+        adapter: The trained parts of AnyStory; without it the pipeline is the stock one, without subjects. It
+            is a component: it moves, saves and loads with the rest.
+        default_call: The model's own values for arguments of the parent's call, e.g.
+            `{"num_inference_steps": 25, "guidance_scale": 7.5}`; saved in `model_index.json`.
+
+    Raises:
+        ValueError: a default for something that is no argument of the parent's call.
     """
 
     # The adapter's parts are called from inside the U-Net, where no offloading hook would bring them in.
@@ -53,18 +61,41 @@ class AnyStoryMixin(LoadingMixin):
     default_sample_size: int
     do_classifier_free_guidance: bool
 
-    def _register_anystory(self, adapter: SubjectAdapter | None, default_call: Mapping[str, Any] | None) -> None:
-        """Make the adapter a component (it moves, saves and loads with the rest); keep the model's defaults.
-
-        Raises:
-            ValueError: a default for something that is no argument of the parent's call.
-        """
+    def __init__(
+        self,
+        *args: Any,
+        adapter: SubjectAdapter | None = None,
+        default_call: Mapping[str, Any] | None = None,
+        **components: Any,
+    ) -> None:
+        super().__init__(*args, **components)
         self.register_modules(adapter=adapter)
         known = inspect.signature(self._parent_call).parameters
         for name, value in (default_call or {}).items():
             if name not in known:
                 raise ValueError(f"`default_call` has {name!r}: {value!r}, no argument of {type(self).__name__}")
         self.register_to_config(default_call=dict(default_call or {}))
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Spell out the constructor: diffusers reads a pipeline's components off its arguments and types."""
+        super().__init_subclass__(**options)
+        if "adapter" in cls._optional_components:
+            return  # a subclass of a pipeline that has it all
+
+        def __init__(self: AnyStoryMixin, *args: Any, **components: Any) -> None:
+            AnyStoryMixin.__init__(self, *args, **components)
+
+        parent = super().__init__  # of the base that follows this mixin
+        signature, own = inspect.signature(parent), inspect.signature(AnyStoryMixin.__init__).parameters
+        parameters = [*signature.parameters.values(), own["adapter"], own["default_call"]]
+        types = get_type_hints(parent)
+        __init__.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        __init__.__annotations__ = types | {
+            "vae": types["vae"] | PatchAutoencoder,
+            "adapter": SubjectAdapter | None,
+        }
+        cls.__init__ = __init__
+        cls._optional_components = [*cls._optional_components, "adapter"]
 
     # --- drawing ---
 
@@ -166,6 +197,7 @@ class AnyStoryMixin(LoadingMixin):
             return []
         self._check_parts()
         encodings = self._encode_rows(rows)
+        self.maybe_free_model_hooks()  # as a call does at its end: with offloading, back to the CPU
         return encodings if isinstance(subjects[0], Sequence) else encodings[0]
 
     # --- the steps of a call ---
