@@ -174,7 +174,8 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
                 progress.samples += config.batch_size * world
                 progress.seconds = before + time.monotonic() - start
                 if progress.step % 20 == 0 or progress.step == 1:
-                    values = {k: v.item() for k, v in losses.items()} | {"learning_rate": rate, "grad_norm": float(norm)}
+                    values = {k: v.item() for k, v in losses.items()}
+                    values |= {"learning_rate": rate, "grad_norm": float(norm)}
                     log.scalars(values, progress)
                     bar.update(spent(), progress, values)
                 if progress.step % config.sample_every == 0 and chief:

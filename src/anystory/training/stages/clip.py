@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,8 +27,10 @@ from .common import Options, read_options, sheet, to_pixels, tokenize
 class ClipOptions(Options):
     """Settings of the contrast."""
 
-    scene_weight: float = 0.5
+    scene_weight: float = Field(default=0.25, ge=0, le=1)
     """Weight of scene–caption pairs; the rest is for reference–description pairs."""
+    scene_share: float = Field(default=0.25, gt=0, le=1)
+    """Scene–caption pairs per reference–description pair: what the adapter reads is references."""
     max_logit_scale: float = 100.0
 
 
@@ -69,8 +72,9 @@ class ClipStage(Stage):
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
         count = len(batch["caption"])
-        pixels = to_pixels(torch.cat([batch["reference"], batch["scene"]]))
-        ids = tokenize(self.tokenizer, [*batch["description"], *batch["caption"]], pixels.device)
+        scenes = max(1, round(count * self.options.scene_share))
+        pixels = to_pixels(torch.cat([batch["reference"], batch["scene"][:scenes]]))
+        ids = tokenize(self.tokenizer, [*batch["description"], *batch["caption"][:scenes]], pixels.device)
         images = self.image_encoder(pixel_values=pixels).image_embeds
         texts = self.text_encoder(ids).text_embeds
         scale = self.logit_scale.exp().clamp(max=self.options.max_logit_scale)
