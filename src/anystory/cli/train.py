@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +70,8 @@ def train(
 
     if threads:
         torch.set_num_threads(threads)
+    # A batch system stops a job with SIGTERM: leave a checkpoint as for Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = RunOptions(
         out=out,
         model=out / "model",
