@@ -9,6 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    HeunDiscreteScheduler,
+)
 from diffusers.callbacks import SDXLCFGCutoffCallback
 from PIL import Image
 
@@ -93,6 +99,33 @@ def test_the_callers_callback_runs_and_may_change_the_latents(mini):
     assert steps[0][2] == ["latents", "prompt_embeds"]
     assert [timestep for _, timestep, _ in steps] == list(out.routing.timesteps)
     assert not out.images.any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "calls"),
+    [
+        (DDIMScheduler, 4),
+        (EulerAncestralDiscreteScheduler, 4),
+        (DPMSolverMultistepScheduler, 4),
+        (HeunDiscreteScheduler, 7),
+    ],
+)
+def test_other_schedulers(mini, kind, calls):
+    """A second-order scheduler calls the U-Net twice per step; each call is recorded."""
+    pipe = pipeline("mini", scheduler=kind.from_config(mini.scheduler.config))
+    out = draw(pipe, subjects=[subject(scale_end=0.5)], num_inference_steps=4)
+    assert np.isfinite(out.images).all()
+    assert out.routing.steps == tuple(range(calls))
+
+
+def test_sampling_may_end_early_or_follow_given_timesteps(mini):
+    fox = [subject(scale_start=0.5)]
+    with watched(mini) as seen:
+        half = draw(mini, subjects=fox, num_inference_steps=8, denoising_end=0.5, output_type="latent")
+        given = draw(mini, subjects=fox, timesteps=[900, 500, 100])
+    assert half.routing.steps == (0, 1, 2, 3)
+    assert given.routing.timesteps == (900, 500, 100)
+    assert [scales[0][0] for scales, *_ in seen] == [0, 0, 1, 1, 0, 0, 1]
 
 
 def test_interrupt_ends_the_sampling(mini):

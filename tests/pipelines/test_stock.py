@@ -120,6 +120,19 @@ def test_components_are_shared_with_a_stock_pipeline_by_from_pipe():
     assert draw(pipe, subjects=[subject()]).routing is not None
 
 
+def test_a_lora_on_the_unet_acts_on_pictures_with_subjects_too():
+    peft = pytest.importorskip("peft")
+    pipe, fox = pipeline("mini"), [subject()]
+    before = draw(pipe, subjects=fox).images
+    config = peft.LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False)
+    with torch.random.fork_rng():
+        pipe.unet.add_adapter(config)
+    with_lora = draw(pipe, subjects=fox).images
+    off = draw(pipe, subjects=fox, cross_attention_kwargs={"scale": 0.0}).images
+    assert np.abs(with_lora - before).max() > 1e-3
+    np.testing.assert_allclose(off, before, atol=1e-5)
+
+
 # --- other pipelines of the same kind ---
 
 

@@ -34,7 +34,8 @@ class RoutingRecord:
 
     A map holds, at every pixel, the probability of each slot: a picture's subjects in the order they were
     given, then the background. The router looks at the picture afresh in every cross-attention layer of every
-    sampling step. Where a subject's fixed region overruled it, the refined map holds what the region said.
+    sampling step (a step is a U-Net call: a second-order scheduler makes two for each of its own). Where a
+    subject's fixed region overruled the router, the refined map holds what the region said.
 
     Attributes:
         names: One tuple of subject names per image, without the background.
