@@ -13,6 +13,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -100,6 +101,7 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
         self.register_buffer("latent_std", torch.ones(latent_channels))
         self.use_slicing = False
 
+    @apply_forward_hook
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
         """Pixels (B, 3, H, W) in [-1, 1] to a distribution over latents (B, z, h, w).
 
@@ -120,10 +122,11 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
         z = z * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
         return self.decoder(self.post_quant_conv(z))
 
+    @apply_forward_hook
     def decode(
         self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
     ) -> DecoderOutput | tuple[Tensor]:
-        """Latents (B, z, h, w) to pixels (B, 3, H, W), about [-1, 1], not clamped. `generator` is unused (interface)."""
+        """Latents (B, z, h, w) to pixels (B, 3, H, W), about [-1, 1], not clamped; `generator` is unused."""
         if self.use_slicing and z.shape[0] > 1:
             sample = torch.cat([self._decode(one) for one in z.split(1)])
         else:
@@ -141,7 +144,7 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
 
     @torch.no_grad()
     def normalise_latents(self, latents: Tensor) -> None:
-        """Set the buffers so that `latents` (B, z, h, w), as `encode` gives them now, get zero mean and unit variance."""
+        """Set the buffers so that `latents` (B, z, h, w), as `encode` gives them now, become standardised."""
         mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)).clamp_min(1e-6)
         self.latent_mean.add_(mean * self.latent_std)
         self.latent_std.mul_(std)
