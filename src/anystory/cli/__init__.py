@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -100,4 +101,11 @@ for _name, _verb in VERBS.items():
 
 def main() -> None:
     """Run the command line; the entry point of the `anystory` script."""
+    warnings.showwarning = _show_warning
     app()
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """What a user can act on, without the line of our code that said it; the rest is for developers."""
+    if category is UserWarning:
+        print(f"warning: {message}", file=sys.stderr)

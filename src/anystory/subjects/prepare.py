@@ -9,7 +9,7 @@ from PIL import Image
 
 __all__ = ["MARGIN", "PreparedSubject", "fit_to_square"]
 
-MARGIN = 1 / 16
+MARGIN = 3 / 64
 """White on each side of the subject, as a share of its longer side."""
 
 _VISIBLE = 26

@@ -1,0 +1,316 @@
+"""What `generate`, `replay` and `demo` share: load a model once, draw pictures, write them with sheet and record.
+
+Nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anystory.files import atomic_write
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from anystory.pipelines.record import PictureRecord, SubjectRecord
+    from anystory.subjects import Subject
+
+__all__ = ["Drawn", "Job", "Session", "SubjectFiles", "draw_job", "free_number"]
+
+DEVICES = ("cpu", "cuda", "mps")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectFiles:
+    """A subject given by files: what the command line can ask for, and what a record can hold."""
+
+    image: Path
+    mask: Path | None = None
+    name: str | None = None
+    settings: dict[str, Any]
+    """Further fields of `Subject`: scales, region, segmenter."""
+
+    def subject(self) -> Subject:
+        """The pipeline's Subject."""
+        from anystory.subjects import Subject
+
+        return Subject(self.image, self.mask, name=self.name, **self.settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One prompt with its subjects; None leaves a number to the model."""
+
+    prompt: str
+    subjects: tuple[SubjectFiles, ...] = ()
+    negative_prompt: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A picture that was written."""
+
+    image: Image.Image
+    record: PictureRecord
+    picture: Path
+    sheet: Path | None
+    references: tuple[Image.Image, ...]
+    """As the encoders saw them."""
+
+
+class Session:
+    """A loaded model, ready to draw.
+
+    Args:
+        model: An embedded model's name, a folder, or a hub id.
+        adapter: The same for an adapter; None for the model's own.
+        device: One of `DEVICES`, "cuda:1" and the like.
+        dtype: One of `DTYPES`.
+        threads: Threads of the computation; None for torch's own choice. A picture's last bits depend on it, so it
+            goes into the record.
+
+    Raises:
+        ValueError: no such model, device or type.
+    """
+
+    def __init__(
+        self,
+        model: str = "mini",
+        adapter: str | None = None,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        threads: int | None = None,
+    ) -> None:
+        import torch
+
+        _check_device(device, dtype)
+        _quiet_libraries()
+        from anystory.pipelines.sdxl import AnyStoryPipeline
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.model, self.adapter = absolute(model), None if adapter is None else absolute(adapter)
+        self.device, self.dtype = device, dtype
+        self.pipe = AnyStoryPipeline.from_pretrained(
+            self.model, adapter=self.adapter, dtype=getattr(torch, dtype), add_watermarker=False
+        ).to(device)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.weights = self._weights()
+
+    def _weights(self) -> dict[str, str]:
+        from anystory.pipelines.record import weight_hashes
+
+        folders = {"model": local_folder(self.model)}
+        if self.adapter is not None:
+            folders["adapter"] = local_folder(self.adapter)
+        return weight_hashes(folders)
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """One line for each word of the prompt that the model does not know."""
+        from anystory.pipelines.vocabulary import unknown_words
+
+        return [
+            f"this model does not know the word {word!r}"
+            + (f"; it knows {', '.join(map(repr, nearest))}" if nearest else "")
+            for word, nearest in unknown_words(prompt, (self.pipe.tokenizer, self.pipe.tokenizer_2))
+        ]
+
+    def default(self, argument: str) -> Any:
+        """What the pipeline takes for an argument that is not given: the model's own value, or diffusers'."""
+        import inspect
+
+        from diffusers import StableDiffusionXLPipeline
+
+        standard = inspect.signature(StableDiffusionXLPipeline.__call__).parameters[argument].default
+        return self.pipe.config["default_call"].get(argument, standard)
+
+
+def draw_job(
+    session: Session,
+    job: Job,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    sheet: bool = True,
+    title: str = "drawing",
+    replay_of: str | None = None,
+) -> list[Drawn]:
+    """Draw a job once per seed; each picture is written as soon as it is done.
+
+    A picture is drawn in a call of its own, so that its record alone draws it again, bit for bit.
+
+    Args:
+        out: Folder; pictures are numbered on from those that are there. Nothing in it is overwritten.
+        sheet: Whether to draw the sheet of the routing maps too.
+        title: What the progress bar calls it.
+        replay_of: The record that is drawn again, to be noted in the new one.
+
+    Raises:
+        ValueError: an argument that the pipeline refuses.
+    """
+    import torch
+
+    from anystory.evaluation.routing_sheet import routing_sheet
+    from anystory.pipelines.record import PictureRecord, environment, save_record, sha256_file
+
+    pipe: Any = session.pipe
+    encoded = pipe.encode_subjects([subject.subject() for subject in job.subjects])
+    references = tuple(encoding.prepared.image for encoding in encoded)
+    cutouts = [encoding.prepared.cutout for encoding in encoded]
+    steps = job.steps or session.default("num_inference_steps")
+    guidance = session.default("guidance_scale") if job.guidance is None else job.guidance
+    drawn = []
+    with _progress(title, len(seeds)) as advance:
+        for seed in seeds:
+            result = pipe(
+                prompt=job.prompt,
+                negative_prompt=job.negative_prompt,
+                subjects=encoded,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                width=job.width,
+                height=job.height,
+                generator=torch.Generator().manual_seed(seed),
+                record_routing=sheet,
+                callback_on_step_end=advance,
+            )
+            image = result.images[0]
+            picture = _save_numbered(image, out)
+            sheet_path = picture.with_name(f"{picture.stem}-routing.png") if sheet and result.routing else None
+            if sheet_path is not None:
+                _save(routing_sheet(image, result.routing, references=references, title=job.prompt), sheet_path)
+            record = PictureRecord(
+                prompt=job.prompt,
+                negative_prompt=job.negative_prompt,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                width=image.width,
+                height=image.height,
+                subjects=_keep_references(job.subjects, cutouts, out),
+                model=session.model,
+                adapter=session.adapter,
+                device=session.device,
+                dtype=session.dtype,
+                weights=session.weights,
+                environment=environment(session.device),
+                picture=picture.name,
+                picture_sha256=sha256_file(picture),
+                routing_sheet=sheet_path.name if sheet_path else None,
+                replay_of=replay_of,
+            )
+            save_record(record, picture.with_suffix(".json"))
+            drawn.append(Drawn(image=image, record=record, picture=picture, sheet=sheet_path, references=references))
+    return drawn
+
+
+def free_number(out: Path) -> int:
+    """The number after the highest in a folder of outputs, from 1."""
+    taken = [re.match(r"(\d+)\b", path.name) for path in out.iterdir()] if out.is_dir() else []
+    return max((int(match.group(1)) for match in taken if match), default=0) + 1
+
+
+def absolute(model: str) -> str:
+    """A model folder's absolute path, so that a record does not depend on where it is read; other names as they are."""
+    from anystory.pipelines.assets import embedded_models
+
+    return str(Path(model).resolve()) if model not in embedded_models() and Path(model).is_dir() else model
+
+
+def local_folder(model: str) -> str:
+    """Where the files of an embedded model, a folder, or a hub id that has been loaded lie."""
+    from anystory.pipelines.assets import resolve_model
+
+    found = resolve_model(model) if model.count("/") < 2 or Path(model).is_dir() else model
+    if Path(found).is_dir():
+        return found
+    from huggingface_hub import snapshot_download
+
+    owner, name, *inside = found.split("/")
+    return str(Path(snapshot_download(f"{owner}/{name}", local_files_only=True), *inside))
+
+
+def _check_device(device: str, dtype: str) -> None:
+    import torch
+
+    if device.split(":")[0] not in DEVICES:
+        raise ValueError(f"--device must be one of {', '.join(DEVICES)}, got {device!r}")
+    if dtype not in DTYPES:
+        raise ValueError(f"--dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: this machine has no CUDA GPU that torch {torch.__version__} can use")
+
+
+def _quiet_libraries() -> None:
+    """Our progress bar is the only one, and only what a user can act on is printed."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+
+
+def _keep_references(subjects: Sequence[SubjectFiles], cutouts: Sequence[str], out: Path) -> tuple[SubjectRecord, ...]:
+    from anystory.pipelines.record import SubjectRecord, keep_file
+
+    folder = out / "references"
+    return tuple(
+        SubjectRecord(
+            image=keep_file(given.image, folder, out),
+            mask=None if given.mask is None else keep_file(given.mask, folder, out),
+            name=given.name,
+            cutout=cutout,
+            **given.settings,
+        )
+        for given, cutout in zip(subjects, cutouts, strict=True)
+    )
+
+
+def _save_numbered(image: Image.Image, out: Path) -> Path:
+    """Write `out/0001.png`, or the next number that no other program takes meanwhile."""
+    number = free_number(out)
+    while True:
+        path = out / f"{number:04d}.png"
+        try:
+            _save(image, path)
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    with atomic_write(path, overwrite=False) as temporary:
+        image.save(temporary)
+
+
+@contextmanager
+def _progress(title: str, pictures: int) -> Iterator[Any]:
+    """A progress bar over all steps of all pictures, as a `callback_on_step_end`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    # Hands off stdout, which may be a file or another program.
+    quiet: Any = {"transient": True, "redirect_stdout": False, "disable": not console.is_terminal}
+    with Progress(*columns, console=console, **quiet) as progress:
+        task = progress.add_task(title, total=None)
+
+        def advance(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            progress.update(task, total=pipe.num_timesteps * pictures, advance=1)
+            return tensors
+
+        yield advance

@@ -1,0 +1,105 @@
+"""`anystory replay`: a recorded picture once more."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anystory.cli.drawing import Drawn, Job, Session, SubjectFiles, draw_job
+
+if TYPE_CHECKING:
+    from anystory.pipelines.record import PictureRecord
+
+__all__ = ["replay"]
+
+
+def replay(
+    record: Annotated[Path, typer.Argument(help="The JSON beside a picture.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; nothing in it is overwritten.")] = Path("replay"),
+    model: Annotated[str | None, typer.Option(help="Where the model is now, if it has moved.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Where the adapter is now, if it has moved.")] = None,
+    device: Annotated[str | None, typer.Option(help="Another device than the recorded one.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Another number of threads.")] = None,
+    sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw the sheet of routing maps.")] = True,
+) -> None:
+    """Draw a recorded picture again and compare.
+
+    With the same versions on the same kind of machine it is the same file, byte for byte. Otherwise what differs is
+    said, and the exit code is 1.
+    """
+    from anystory.pipelines.record import check_files, differences, load_record
+
+    then = load_record(record)
+    folder = record.parent
+    given = [file for subject in then.subjects for file in (subject.image, subject.mask) if file is not None]
+    changed = check_files(given, folder)
+    session = Session(
+        model or then.model,
+        adapter or then.adapter,
+        device=device or then.device,
+        dtype=then.dtype,
+        threads=threads or int(then.environment["threads"]),
+    )
+    again = draw_job(
+        session, recorded_job(then, folder), [then.seed], out, sheet=sheet, title="replaying", replay_of=str(record)
+    )[0]
+    print(again.picture)
+    if again.record.picture_sha256 == then.picture_sha256:
+        print("the same picture, byte for byte")
+        return
+    same, verdict = _compare(folder / then.picture, again)
+    print(verdict)
+    changed += differences(then.weights, session.weights)
+    changed += differences(then.environment, again.record.environment)
+    for line in changed or ["nothing that the record knows of: the processor or a library it does not list, perhaps"]:
+        print(f"  {line}")
+    if not same:
+        raise typer.Exit(1)
+
+
+def recorded_job(record: PictureRecord, folder: Path) -> Job:
+    """What a record asks for, with the copies of the references beside it."""
+    from anystory.subjects import Subject
+
+    known = {field.name for field in fields(Subject)} - {"image", "mask", "name"}
+    subjects = tuple(
+        SubjectFiles(
+            image=folder / subject.image.file,
+            mask=None if subject.mask is None else folder / subject.mask.file,
+            name=subject.name,
+            settings={name: getattr(subject, name) for name in known},
+        )
+        for subject in record.subjects
+    )
+    return Job(
+        prompt=record.prompt,
+        subjects=subjects,
+        negative_prompt=record.negative_prompt,
+        steps=record.steps,
+        guidance=record.guidance,
+        width=record.width,
+        height=record.height,
+    )
+
+
+def _compare(original: Path, again: Drawn) -> tuple[bool, str]:
+    """Whether two pictures have the same pixels, and how far they are apart: the heading of what differs."""
+    import numpy as np
+    from PIL import Image
+
+    if not original.is_file():
+        return False, "not the recorded picture (which is no longer beside its record). What differs:"
+    with Image.open(original) as image:
+        then, now = np.asarray(image.convert("RGB")).astype(int), np.asarray(again.image.convert("RGB")).astype(int)
+    if then.shape != now.shape:
+        return False, f"not the recorded picture: {original} has another size. What differs:"
+    apart = np.abs(then - now)
+    if not apart.any():
+        return True, "the same pixels in another file (the recorded one was written differently). What differs:"
+    return False, (
+        f"not the recorded picture: {(apart.max(axis=-1) > 0).mean():.1%} of the pixels differ, "
+        f"by {apart.mean():.2f} grey levels on average and {apart.max()} at most. What differs:"
+    )

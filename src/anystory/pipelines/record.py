@@ -1,0 +1,245 @@
+"""The record of a drawn picture: what is needed to draw it again, and to say what differs if it comes out otherwise.
+
+No torch is imported here until versions are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from anystory.files import atomic_write
+
+__all__ = [
+    "FileRecord",
+    "PictureRecord",
+    "SubjectRecord",
+    "differences",
+    "environment",
+    "keep_file",
+    "load_record",
+    "save_record",
+    "sha256_file",
+    "weight_hashes",
+]
+
+FORMAT = "anystory-record/1"
+
+_PACKAGES = (
+    "anystory", "torch", "diffusers", "transformers", "tokenizers", "safetensors", "accelerate", "numpy", "pillow",
+    "opencv-python-headless",
+)  # fmt: skip
+"""Packages whose version can change a picture."""
+
+_MODEL_FILES = (".safetensors", ".json", ".txt")
+"""Files of a model folder that can change a picture: weights, configurations, vocabularies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """A file that went into a picture."""
+
+    file: str
+    """The copy, relative to the record's folder."""
+    sha256: str
+    original: str
+    """Where it was when the picture was drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectRecord:
+    """A `Subject` as it was given; see there for the settings."""
+
+    image: FileRecord
+    mask: FileRecord | None = None
+    name: str | None = None
+    region: tuple[float, float, float, float] | None = None
+    scale: float = 1.0
+    reference_scale: float = 1.0
+    scale_start: float = 0.0
+    scale_end: float = 1.0
+    reference_start: float = 0.0
+    reference_end: float = 1.0
+    segmenter: str = "auto"
+    cutout: str = ""
+    """How the subject was found in its picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureRecord:
+    """One picture: what was asked for, with what, and what came out."""
+
+    prompt: str
+    negative_prompt: str | None
+    seed: int
+    steps: int
+    guidance: float
+    width: int
+    height: int
+    subjects: tuple[SubjectRecord, ...]
+    model: str
+    """An embedded model's name, a folder (absolute), or a hub id."""
+    adapter: str | None
+    """The same for an adapter that is not the model's own."""
+    device: str
+    dtype: str
+    weights: dict[str, str]
+    """SHA-256 of each file of model and adapter."""
+    environment: dict[str, str]
+    """See `environment`."""
+    picture: str
+    """The PNG's name, beside the record."""
+    picture_sha256: str
+    """Of the PNG's bytes."""
+    routing_sheet: str | None = None
+    replay_of: str | None = None
+
+
+def save_record(record: PictureRecord, path: Path) -> None:
+    """Write a record as JSON; never over an existing file.
+
+    Raises:
+        FileExistsError: `path` exists.
+    """
+    text = json.dumps({"format": FORMAT, **asdict(record)}, indent=2, ensure_ascii=False)
+    with atomic_write(path, overwrite=False) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load_record(path: str | os.PathLike[str]) -> PictureRecord:
+    """Read a record.
+
+    Raises:
+        ValueError: not JSON, not a record, or one of another format.
+        FileNotFoundError: no such file.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a record: it is no JSON ({error}). Give the .json beside a picture") from None
+    if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+        raise ValueError(f"{path} is not a record of this version: expected a JSON object with format {FORMAT!r}")
+    try:
+        data["subjects"] = tuple(_subject(subject) for subject in data["subjects"])
+        return _build(PictureRecord, data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def _subject(data: dict[str, Any]) -> SubjectRecord:
+    data["image"] = _build(FileRecord, data["image"])
+    if data.get("mask") is not None:
+        data["mask"] = _build(FileRecord, data["mask"])
+    if data.get("region") is not None:
+        data["region"] = tuple(data["region"])
+    return _build(SubjectRecord, data)
+
+
+def _build(kind: Any, data: Mapping[str, Any]) -> Any:
+    known = {field.name: field.default is MISSING for field in fields(kind)}
+    if missing := [name for name, needed in known.items() if needed and name not in data]:
+        raise ValueError(f"{', '.join(missing)} missing")
+    if unknown := sorted(data.keys() - known.keys()):
+        raise ValueError(f"unknown entries {', '.join(unknown)}")
+    return kind(**data)
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def keep_file(path: str | os.PathLike[str], folder: Path, base: Path) -> FileRecord:
+    """Copy a file into `folder`, once per content, and return its record relative to `base`."""
+    path = Path(path)
+    digest = sha256_file(path)
+    copy = folder / f"{path.stem}-{digest[:8]}{path.suffix}"
+    if not copy.exists() or sha256_file(copy) != digest:
+        with atomic_write(copy) as temporary:
+            shutil.copyfile(path, temporary)
+    return FileRecord(file=copy.relative_to(base).as_posix(), sha256=digest, original=str(path.resolve()))
+
+
+def weight_hashes(folders: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:
+    """SHA-256 of every weight, configuration and vocabulary file below model folders.
+
+    Args:
+        folders: A name for each folder ("model", "adapter"), which begins its files' names in the result.
+    """
+    return {
+        f"{name}/{path.relative_to(folder).as_posix()}": sha256_file(path)
+        for name, folder in folders.items()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.suffix in _MODEL_FILES and path.is_file()
+    }
+
+
+def environment(device: str) -> dict[str, str]:
+    """What besides the settings can change a picture: versions, processor, number of threads."""
+    import torch
+
+    found = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+    }
+    if torch.device(device).type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+        found["cuda"] = str(torch.version.cuda)
+    return found | {package: _version(package) for package in _PACKAGES}
+
+
+def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """One line for each entry that differs between two mappings."""
+    return [
+        f"{name}: {then.get(name, 'absent')} then, {now.get(name, 'absent')} now"
+        for name in [*then, *(name for name in now if name not in then)]
+        if then.get(name) != now.get(name)
+    ]
+
+
+def check_files(records: Sequence[FileRecord], folder: Path) -> list[str]:
+    """One line for each file that is no longer what it was.
+
+    Raises:
+        ValueError: a file is gone.
+    """
+    lines = []
+    for record in records:
+        path = folder / record.file
+        if not path.is_file():
+            raise ValueError(f"{path} is missing: a record needs the files in {path.parent.name}/ beside it")
+        if sha256_file(path) != record.sha256:
+            lines.append(f"{record.file}: another content (it was sha256 {record.sha256[:12]}…)")
+    return lines
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _processor() -> str:
+    try:  # platform.processor() is empty or just "x86_64" on Linux
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
