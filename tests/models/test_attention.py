@@ -193,6 +193,18 @@ def test_gradient_of_the_gate_is_the_equations():
     torch.testing.assert_close(gradient, (slope * weights[:, None]).sum((2, 4)))
 
 
+def test_merged_and_dense_attention_have_the_same_gradients():
+    def gradients(attend: Callable[..., Tensor]) -> list[Tensor]:
+        case = reference_case()
+        case["bias"] = torch.tensor([[0.3, -0.5, 0.0], [0.0, 0.2, 1.0]])
+        inputs = [case[name].requires_grad_() for name in case if name not in ("gate", "bias")]
+        out = attend(**case)
+        return list(torch.autograd.grad((out * torch.randn(out.shape, generator=seeded(1))).sum(), inputs))
+
+    for merged, dense in zip(gradients(merged_reference_attention), gradients(dense_reference_attention), strict=True):
+        torch.testing.assert_close(merged, dense)
+
+
 def test_log_sum_exp_is_that_of_the_scores():
     case = reference_case()
     out, lse = attention_with_lse(case["query"], case["key"], case["value"])

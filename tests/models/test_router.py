@@ -134,7 +134,9 @@ def test_sigma_in_training_is_exactly_one_hot_with_the_gradient_of_the_softmax()
 def test_gumbel_sigma_samples_the_map():
     logits = torch.tensor([0.0, 1.0, -1.0])[None, :, None].expand(1, 3, 40_000)
     noise = gumbel_noise(logits.shape, seeded(0), torch.device("cpu"))
-    frequencies = sigma(logits, 1.0, noise).mean(2)[0]
+    gate = sigma(logits, 1.0, noise)
+    assert gate.unique().tolist() == [0, 1]  # to the last bit
+    frequencies = gate.mean(2)[0]
     torch.testing.assert_close(frequencies, logits[0, :, 0].softmax(0), atol=0.01, rtol=0)
 
 
