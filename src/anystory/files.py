@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_folder", "atomic_write", "recover_folder"]
 
 
 @contextmanager
@@ -45,6 +46,48 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = True) -> Ite
         _flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; it becomes `path`, in place of an older one, when the block ends well.
+
+    A folder cannot be replaced in one step: a program that is killed between the two renames leaves the older one
+    as `.NAME.old`, which `recover_folder` puts back. Nothing is lost at any moment.
+
+    Args:
+        path: the folder to write. Missing parent folders are made.
+    """
+    path = Path(path)
+    recover_folder(path)
+    fresh, old = _sibling(path, "tmp"), _sibling(path, "old")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        for file in fresh.rglob("*"):
+            if file.is_file():
+                _flush_to_disk(file)
+        if path.exists():
+            path.rename(old)
+        fresh.rename(path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    _flush_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(path: str | os.PathLike[str]) -> None:
+    """Finish what a killed `atomic_folder` left undone; readers of such folders call it first."""
+    path = Path(path)
+    old = _sibling(path, "old")
+    if old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sibling(path: Path, end: str) -> Path:
+    return path.with_name(f".{path.name}.{end}")
 
 
 def _flush_to_disk(path: Path) -> None:

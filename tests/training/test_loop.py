@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from anystory.training.checkpoint import find_checkpoint
+from anystory.training.checkpoint import find_checkpoint, read_progress
 from anystory.training.components import ModelFolder
 from anystory.training.loop import RunOptions, learning_rate, train
-from anystory.training.mini import pack, run_all, run_stage
+from anystory.training.mini import pack, run_stages
 from anystory.training.recipe import STAGES, Recipe, StageConfig, StageName
 from anystory.training.stages import build_stage
 
@@ -29,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recipe]:
 
     torch.set_num_threads(1)
     out, recipe = tmp_path_factory.mktemp("run"), Recipe.model_validate(TINY)
-    run_all(recipe, options(out), {})
+    run_stages(STAGES, recipe, options(out), {})
     return out, recipe
 
 
@@ -77,7 +78,7 @@ def test_only_the_stages_own_parameters_change(trained: tuple[Path, Recipe], tmp
     folder = tmp_path / "run"
     shutil.copytree(out / "model", folder / "model")
     before = load_file(folder / "model" / "adapter" / "diffusion_pytorch_model.safetensors")
-    run_stage("router", recipe, options(folder, steps=3))
+    run_stages(("router",), recipe, options(folder, steps=3), {})
     after = load_file(folder / "model" / "adapter" / "diffusion_pytorch_model.safetensors")
     changed = {k for k in after if not torch.equal(before[k], after[k])}
     assert changed
@@ -91,7 +92,7 @@ def test_only_the_stages_own_parameters_change(trained: tuple[Path, Recipe], tmp
 def test_a_run_is_not_started_over_by_accident(trained: tuple[Path, Recipe]) -> None:
     out, recipe = trained
     with pytest.raises(ValueError, match="--resume"):
-        run_stage("vae", recipe, options(out, steps=4))
+        run_stages(("vae",), recipe, options(out, steps=4), {})
 
 
 def test_a_checkpoint_of_another_size_is_refused(trained: tuple[Path, Recipe]) -> None:
@@ -99,24 +100,26 @@ def test_a_checkpoint_of_another_size_is_refused(trained: tuple[Path, Recipe]) -
     wider = recipe.model_copy(update={"autoencoder": {**recipe.autoencoder, "encoder_width": 32}})
     shutil.copytree(out / "vae", out.parent / "wider" / "vae")
     with pytest.raises(ValueError, match="does not fit"):
-        run_stage("vae", wider, options(out.parent / "wider", resume=True, steps=4))
+        run_stages(("vae",), wider, options(out.parent / "wider", resume=True, steps=4), {})
 
 
 def test_a_stage_without_its_forerunner_says_so(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="train stage 'vae'"):
-        run_stage("base", recipe, options(tmp_path))
+        run_stages(("base",), recipe, options(tmp_path), {})
 
 
 def test_no_budget_is_an_error(recipe: Recipe, tmp_path: Path) -> None:
-    bare = recipe.model_copy(update={"stages": {"vae": recipe.stages["vae"].model_copy(update={"steps": None})}})
+    bare = recipe.model_copy(
+        update={"stages": {**recipe.stages, "vae": recipe.stages["vae"].model_copy(update={"steps": None})}}
+    )
     with pytest.raises(ValueError, match="no budget"):
-        run_stage("vae", bare, options(tmp_path))
+        run_stages(("vae",), bare, options(tmp_path), {})
 
 
 def test_unknown_stage_option_is_named(recipe: Recipe, tmp_path: Path) -> None:
     odd = recipe.stages["vae"].model_copy(update={"options": {"speed": 1}})
     with pytest.raises(ValueError, match="speed"):
-        run_stage("vae", recipe.model_copy(update={"stages": {"vae": odd}}), options(tmp_path))
+        run_stages(("vae",), recipe.model_copy(update={"stages": {**recipe.stages, "vae": odd}}), options(tmp_path), {})
 
 
 def test_learning_rate_warms_up_holds_and_falls() -> None:
@@ -133,14 +136,17 @@ def test_an_interrupted_run_keeps_what_it_learned(recipe: Recipe, tmp_path: Path
     fetch = stage.fetch()
 
     def stops_at_the_third_batch(index: int) -> dict[str, object]:
-        if index >= 2 * recipe.stages["vae"].batch_size:
-            raise KeyboardInterrupt
+        if index == 2 * recipe.stages["vae"].batch_size:
+            signal.raise_signal(signal.SIGINT)
         return fetch(index)
 
     stage.fetch = lambda: stops_at_the_third_batch  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(KeyboardInterrupt):
         train(stage, recipe.stages["vae"], options(tmp_path, steps=9))
-    resumed = train(build_stage("vae", folder), recipe.stages["vae"], options(tmp_path, resume=True, steps=3))
-    assert resumed.step == 3
+    kept = find_checkpoint(tmp_path / "vae")
+    assert kept is not None
+    assert read_progress(kept).step == 3, "the step in which the signal came is finished first"
+    resumed = train(build_stage("vae", folder), recipe.stages["vae"], options(tmp_path, resume=True, steps=4))
+    assert resumed.step == 4
     lines = (tmp_path / "vae" / "log.jsonl").read_text().splitlines()
-    assert len(lines) == 1, "the resumed run began at step 3, so it logs no first step again"
+    assert len(lines) == 1, "only the first step is logged before the twentieth"

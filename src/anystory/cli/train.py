@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,34 +58,31 @@ def train(
         raise ValueError(
             f"no training configuration {config!r}: choose one of {', '.join(STAGES)}, or mini for all five"
         )
-    budget = parse_minutes(minutes, STAGES if config == "mini" else (config,))
+    stages: Any = STAGES if config == "mini" else (config,)
+    budget = parse_minutes(minutes, stages)
     loaded = load_recipe(recipe)
 
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out must be a folder, but {out} is a file")
     import torch
 
     from anystory.pipelines.assets import resolve_model
     from anystory.training.loop import RunOptions
-    from anystory.training.mini import begin_with, pack, run_all, run_stage
+    from anystory.training.mini import begin_with, pack, run_stages
 
     if threads:
         torch.set_num_threads(threads)
-    # A batch system stops a job with SIGTERM: leave a checkpoint as for Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = RunOptions(
         out=out,
         model=out / "model",
         resume=resume,
-        minutes=budget.get(config),
         steps=steps,
         workers=workers,
         seed=seed,
     )
     if start is not None:
         begin_with(Path(resolve_model(start)), options.model)
-    if config == "mini":
-        run_all(loaded, options, budget)  # pyright: ignore[reportArgumentType]
-    else:
-        run_stage(config, loaded, options)  # pyright: ignore[reportArgumentType]
+    run_stages(stages, loaded, options, budget)
     print(f"model: {options.model}")
     if pack_to is not None:
         size = pack(options.model, pack_to, loaded)

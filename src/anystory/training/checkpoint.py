@@ -8,15 +8,18 @@ of (seed, step), so the counters are enough.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from anystory.files import atomic_folder, recover_folder
+
 CHECKPOINT = "checkpoint"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Progress:
 def _optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
     state = optimizer.state_dict()["state"]
     return {
-        f"{name}.{key}": value.detach().cpu().contiguous().clone()
+        f"{name}.{key}": _stored(value)
         for index, name in enumerate(names)
         for key, value in state.get(index, {}).items()
         if isinstance(value, Tensor)
@@ -49,27 +52,44 @@ def save_checkpoint(
     """Write `folder / checkpoint`, replacing an older one only once the new one is whole.
 
     `parameters` must list the optimizer's parameters in its own order.
+
+    Raises:
+        OSError: it cannot be written, for instance because the disk is full; the older one stays.
     """
-    target, fresh, old = folder / CHECKPOINT, folder / f"{CHECKPOINT}.tmp", folder / f"{CHECKPOINT}.old"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in parameters.items()}, fresh / "model.safetensors")
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in ema.items()}, fresh / "ema.safetensors")
-    save_file(_optimizer_tensors(optimizer, list(parameters)), fresh / "optimizer.safetensors")
-    (fresh / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    fresh.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    tensors = {
+        "model": {name: _stored(value) for name, value in parameters.items()},
+        "ema": {name: _stored(value) for name, value in ema.items()},
+        "optimizer": _optimizer_tensors(optimizer, list(parameters)),
+    }
+    try:
+        with atomic_folder(folder / CHECKPOINT) as fresh:
+            for name, values in tensors.items():
+                save_file(values, fresh / f"{name}.safetensors")
+            (fresh / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
+    except SafetensorError as error:
+        raise OSError(f"cannot write a checkpoint to {folder}: {error} (is the disk full?)") from error
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a stage folder, or None. A stop between two renames leaves only `.old`: use it."""
-    for name in (CHECKPOINT, f"{CHECKPOINT}.old"):
-        if (folder / name / "progress.json").is_file():
-            return folder / name
-    return None
+    """The newest whole checkpoint of a stage folder, or None."""
+    recover_folder(folder / CHECKPOINT)
+    return folder / CHECKPOINT if (folder / CHECKPOINT / "progress.json").is_file() else None
+
+
+def read_progress(checkpoint: Path) -> Progress:
+    """Where a checkpoint stands, without loading its tensors."""
+    return Progress(**json.loads((checkpoint / "progress.json").read_text(encoding="utf-8")))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise ValueError(f"{path} cannot be read: {error}. Remove {path.parent} to start this stage over.") from error
+
+
+def _stored(value: Tensor) -> Tensor:
+    return value.detach().cpu().contiguous().clone()
 
 
 def _copy_checked(source: dict[str, Tensor], target: dict[str, Tensor], what: str, path: Path) -> None:
@@ -97,13 +117,24 @@ def load_checkpoint(
     Raises:
         ValueError: the tensors do not fit the model that is being trained.
     """
-    _copy_checked(load_file(path / "model.safetensors"), dict(parameters), "model.safetensors", path)
-    _copy_checked(load_file(path / "ema.safetensors"), ema, "ema.safetensors", path)
-    moments = load_file(path / "optimizer.safetensors")
-    state: dict[int, dict[str, Tensor]] = {}
-    for index, name in enumerate(parameters):
-        own = {k: moments[f"{name}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{k}" in moments}
-        if own:
-            state[index] = own
+    _copy_checked(_read(path / "model.safetensors"), dict(parameters), "model.safetensors", path)
+    _copy_checked(_read(path / "ema.safetensors"), ema, "ema.safetensors", path)
+    moments = _read(path / "optimizer.safetensors")
+    # A parameter that no step has reached yet (its layer was never run) has no moments at all.
+    started = {name for name in parameters if f"{name}.step" in moments}
+    wanted = {f"{name}.{key}": parameters[name] for name in started for key in _MOMENTS}
+    fitting = {
+        key
+        for key in wanted.keys() & moments.keys()
+        if key.endswith(".step") or moments[key].shape == wanted[key].shape
+    }
+    wrong = sorted((wanted.keys() | moments.keys()) - fitting)
+    if wrong:
+        raise ValueError(f"optimizer.safetensors in {path} does not fit this model, first {wrong[:3]}")
+    state = {
+        index: {key: moments[f"{name}.{key}"] for key in _MOMENTS}
+        for index, name in enumerate(parameters)
+        if name in started
+    }
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return Progress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
+    return read_progress(path)

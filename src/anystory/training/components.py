@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from anystory.files import atomic_write
+from anystory.files import atomic_folder, atomic_write, recover_folder
 from anystory.models.adapter import SubjectAdapter
 from anystory.models.patch_autoencoder import PatchAutoencoder
 
@@ -49,18 +48,21 @@ class ModelFolder:
 
     def has(self, component: str) -> bool:
         """Whether the folder holds this component."""
+        recover_folder(self.path / component)
         return (self.path / component).is_dir()
 
     def load(self, component: str) -> Any:
         """Read one component, fp32, in evaluation mode.
 
         Raises:
-            ValueError: it is not there; the message says which stage makes it.
+            ValueError: it is not there (the message says which stage makes it), or has other sizes than the recipe.
         """
         if not self.has(component):
             stage = {"vae": "vae", "unet": "base", "adapter": "encoder"}.get(component, "clip")
             raise ValueError(f"{self.path} holds no {component}: train stage {stage!r} into this --out first")
         loaded = LOADERS[component].from_pretrained(self.path / component)
+        if component in ("vae", "unet"):
+            self._check_sizes(component, loaded.config)
         return loaded.float().eval() if isinstance(loaded, nn.Module) else loaded
 
     def load_or_build(self, component: str) -> Any:
@@ -68,20 +70,32 @@ class ModelFolder:
         if self.has(component):
             return self.load(component)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed)
+            torch.default_generator.manual_seed(self.recipe.seed)  # not torch.manual_seed: that seeds GPUs as well
             return BUILDERS[component](self)
 
     def save(self, component: str, value: Any) -> None:
         """Write one component whole or not at all, and name it in `model_index.json`."""
-        target, fresh, old = (self.path / f"{component}{end}" for end in ("", ".tmp", ".old"))
-        shutil.rmtree(fresh, ignore_errors=True)
-        value.save_pretrained(fresh)
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        with atomic_folder(self.path / component) as fresh:
+            value.save_pretrained(fresh)
         self.write_index()
+
+    def _check_sizes(self, component: str, config: Any) -> None:
+        """A component of other sizes than the recipe's would be trained, or would fail, far from the mistake."""
+        wanted = (
+            self.recipe.autoencoder if component == "vae" else {**self.recipe.unet, "sample_size": self.latent_size}
+        )
+        for key, value in wanted.items():
+            found = config.get(key)
+            if (list(found) if isinstance(found, tuple) else found) != value:
+                raise ValueError(
+                    f"{self.path / component} has {key} {found}, but recipe {self.recipe.name!r} says {value}: "
+                    "use the recipe it was made with, or another --out"
+                )
+
+    @property
+    def latent_size(self) -> int:
+        """Side of the square latents."""
+        return self.recipe.resolution // 2 ** (len(self.recipe.autoencoder["block_out_channels"]) - 1)
 
     def write_index(self) -> None:
         """Write `model_index.json` as the pipeline's own `save_pretrained` would: what is here, and the defaults."""
@@ -136,10 +150,9 @@ def _feature_extractor(folder: ModelFolder) -> CLIPImageProcessor:
 
 def _unet(folder: ModelFolder) -> UNet2DConditionModel:
     recipe = folder.recipe
-    factor = 2 ** (len(recipe.autoencoder["block_out_channels"]) - 1)
     text = recipe.text_encoder
     return UNet2DConditionModel(
-        sample_size=recipe.resolution // factor,
+        sample_size=folder.latent_size,
         in_channels=recipe.autoencoder["latent_channels"],
         out_channels=recipe.autoencoder["latent_channels"],
         cross_attention_dim=text["hidden_size"],
@@ -163,3 +176,30 @@ BUILDERS: dict[str, Callable[[ModelFolder], Any]] = {
     "scheduler": lambda folder: EulerDiscreteScheduler(**folder.recipe.scheduler),
     "adapter": _adapter,
 }
+
+
+def check_components(recipe: Recipe) -> None:
+    """Build every component of a recipe on the meta device, which costs nothing.
+
+    Raises:
+        ValueError: a component cannot be built; the message names it and what is wrong.
+    """
+    folder = ModelFolder(Path(), recipe)
+    _try_to_build(recipe, "autoencoder", lambda: PatchAutoencoder(**recipe.autoencoder))
+    _try_to_build(recipe, "text_encoder", lambda: CLIPTextModelWithProjection(CLIPTextConfig(**recipe.text_encoder)))
+    _try_to_build(recipe, "image_encoder", lambda: _image_encoder(folder))
+    _try_to_build(recipe, "unet", lambda: SubjectAdapter.from_unet(_unet(folder), recipe.adapter.config()))
+    _try_to_build(recipe, "scheduler", lambda: EulerDiscreteScheduler(**recipe.scheduler), device="cpu")
+    image = recipe.image_encoder["hidden_size"]
+    if image != recipe.adapter.config().clip_dim:
+        raise ValueError(f"recipe {recipe.name!r}: image_encoder has width {image}, its adapter wants another clip_dim")
+
+
+def _try_to_build(recipe: Recipe, part: str, build: Callable[[], object], device: str = "meta") -> None:
+    try:
+        with torch.device(device):
+            build()
+    except KeyError as error:
+        raise ValueError(f"recipe {recipe.name!r}: {part} lacks {error}") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"recipe {recipe.name!r}: {part} cannot be built: {error}") from error

@@ -15,7 +15,8 @@ class NamedEMA:
 
     def __init__(self, parameters: dict[str, nn.Parameter], decay: float) -> None:
         self.parameters = parameters
-        # Warm-up 1 - (1 + step)^(-2/3): the average follows closely at first, then settles at `decay`.
+        # Warm-up 1 - (1 + step)^(-2/3), at most `decay`: the average follows closely at first. It reaches 0.99 after a
+        # thousand steps and 0.999 after thirty thousand, so in a short run the warm-up is what counts.
         self.model = EMAModel(list(parameters.values()), decay=decay, use_ema_warmup=True, foreach=True)
 
     @property
@@ -32,8 +33,8 @@ class NamedEMA:
     def applied(self) -> Iterator[None]:
         """Inside, the model's parameters hold the averages."""
         live = [p.detach().clone() for p in self.parameters.values()]
-        self.model.copy_to(list(self.parameters.values()))
         try:
+            self.model.copy_to(list(self.parameters.values()))
             yield
         finally:
             with torch.no_grad():

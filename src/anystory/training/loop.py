@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from PIL import Image
+from pydantic import BaseModel
 from torch import Tensor, nn
-
-from anystory.files import atomic_write
 
 from .checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint
 from .ema import NamedEMA
+from .exports import exported_steps, note_export
 from .progress import TrainingProgress
-from .recipe import StageConfig
+from .recipe import StageConfig, StageName
+from .runlog import RunLog
+from .stopping import StopRequest
 from .stream import Sample, stream_batches
 
 
@@ -30,7 +31,9 @@ class Stage(nn.Module, ABC):
     Frozen parts are attributes too; what is trained is exactly what `trained_parameters` names.
     """
 
-    name: str
+    name: StageName
+    options_type: type[BaseModel]
+    """What the recipe may say of this stage alone."""
 
     @abstractmethod
     def trained_parameters(self) -> dict[str, nn.Parameter]:
@@ -94,16 +97,35 @@ def move(batch: Sample, device: torch.device) -> Sample:
     return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
+def make_accelerator() -> Accelerator:
+    """Accelerate's view of the processes and devices that the run was launched on.
+
+    Raises:
+        ValueError: its settings ask for something that a resumed run could not continue exactly.
+    """
+    # Parameters without a gradient are normal here: the coarse projections when their loss has no weight (D5), or a
+    # layer that owns no reference pixel in one process's batch.
+    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ValueError("gradient accumulation is not supported: raise batch_size in the recipe instead")
+    if accelerator.mixed_precision == "fp16":
+        raise ValueError("fp16 training is not supported (its loss scale is not checkpointed): use bf16 or no")
+    return accelerator
+
+
 def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: Accelerator | None = None) -> Progress:
     """Train one stage until its budget is spent, logging, drawing samples and writing checkpoints on the way.
 
     Returns the progress at the end. With `options.resume` the run continues at the position where the last checkpoint
-    was written, on the same sample stream; a stage whose budget is spent only exports again.
+    was written, on the same sample stream. A stage whose budget is spent and whose weights are in the model folder
+    already is left as it is.
 
     Raises:
-        ValueError: the folder holds a checkpoint and `resume` was not asked for, or it does not fit the model.
+        ValueError: the folder holds a checkpoint and `resume` was not asked for, or it does not fit the model; there is
+            no budget; the loss is not a number any more.
+        KeyboardInterrupt: the run was stopped (Ctrl-C, SIGTERM); a checkpoint has been written.
     """
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or make_accelerator()
     folder = options.out / stage.name
     minutes = options.minutes if options.minutes is not None else (None if options.steps else config.minutes)
     steps = options.steps if options.steps is not None else config.steps
@@ -131,8 +153,16 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
     ema = NamedEMA(parameters, config.ema_decay)
     ema.model.to(accelerator.device)
     progress = load_checkpoint(found, parameters, ema.tensors, optimizer) if found else Progress()
-    module, prepared_optimizer = accelerator.prepare(stage, optimizer)
 
+    def spent() -> float:
+        by_steps = progress.step / steps if steps else 0.0
+        by_time = progress.seconds / (60 * minutes) if minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    if found and spent() >= 1 and exported_steps(options.model).get(stage.name) == progress.step:
+        return progress
+
+    module, prepared_optimizer = accelerator.prepare(stage, optimizer)
     world, rank, chief = accelerator.num_processes, accelerator.process_index, accelerator.is_main_process
     batches = stream_batches(
         stage.fetch(),
@@ -142,25 +172,34 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
         rank=rank,
         world_size=world,
     )
-    log = RunLog(folder, enabled=chief)
+    log = RunLog(folder, progress, enabled=chief)
     bar = TrainingProgress(stage.name, enabled=chief and not options.quiet)
     start, before = time.monotonic(), progress.seconds
     last_checkpoint = start
-
-    def spent() -> float:
-        by_steps = progress.step / steps if steps else 0.0
-        by_time = progress.seconds / (60 * minutes) if minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
+    losses: dict[str, Tensor] = {}
 
     def checkpoint() -> None:
+        if losses and not bool(losses["loss"].isfinite()):
+            raise ValueError(
+                f"the loss of stage {stage.name!r} is not a number at step {progress.step}: lower its learning_rate, "
+                f"then go on with --resume from the last checkpoint in {folder}"
+            )
         if chief:
             save_checkpoint(folder, parameters, ema.tensors, optimizer, progress)
 
-    with bar:
+    with StopRequest() as stop, bar:
         try:
-            while spent() < 1.0:
-                batch = move(next(batches), accelerator.device)
-                rate = learning_rate(config, progress.step, spent())
+            while True:
+                # One clock for all processes: they must agree on the rate and on the last step.
+                fraction, stopping = _agree(accelerator, spent(), stop.asked)
+                if fraction >= 1 or stopping:
+                    break
+                drawn = _next(batches, stop)
+                if drawn is None:
+                    stopping = True
+                    break
+                batch = move(drawn, accelerator.device)
+                rate = learning_rate(config, progress.step, fraction)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 losses = module(batch, step_generator(options.seed, progress.step, rank, accelerator.device))
@@ -184,57 +223,37 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
                 if time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes:
                     checkpoint()
                     last_checkpoint = time.monotonic()
-        except KeyboardInterrupt:
             checkpoint()
-            bar.note(f"stopped at step {progress.step}: {folder} holds a checkpoint, go on with --resume")
-            raise
-        checkpoint()
-        if chief:
-            with ema.applied():
-                stage.before_export()
-                log.picture(stage.sample_picture(), progress)
-                stage.export(options.model)
-    log.close()
+            if stopping:
+                bar.note(f"stopped at step {progress.step}: {folder} holds a checkpoint, go on with --resume")
+                raise KeyboardInterrupt
+            if chief:
+                with ema.applied():
+                    stage.before_export()
+                    log.picture(stage.sample_picture(), progress)
+                    stage.export(options.model)
+                note_export(options.model, stage.name, progress.step)
+        finally:
+            log.close()
+    # The next stage reads what the chief has written.
+    accelerator.wait_for_everyone()
     return progress
 
 
-class RunLog:
-    """Losses and pictures of a stage: TensorBoard events where it is installed, JSON lines and PNGs always."""
+def _agree(accelerator: Accelerator, fraction: float, stop: bool) -> tuple[float, bool]:
+    """The main process's word on how far the budget is spent and whether to stop."""
+    if accelerator.num_processes == 1:
+        return fraction, stop
+    word = broadcast(torch.tensor([fraction, float(stop)], device=accelerator.device), from_process=0)
+    assert isinstance(word, Tensor)
+    return float(word[0]), bool(word[1] > 0)
 
-    def __init__(self, folder: Path, enabled: bool) -> None:
-        self.enabled = enabled
-        self.folder = folder
-        self.board: Any = None
-        if not enabled:
-            return
-        (folder / "samples").mkdir(parents=True, exist_ok=True)
-        try:
-            from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(folder / "tensorboard")
-        except ImportError:  # the `train` extra is not installed: the JSON lines remain
-            pass
-
-    def scalars(self, values: dict[str, float], progress: Progress) -> None:
-        if not self.enabled:
-            return
-        record = {"step": progress.step, "samples": progress.samples, "seconds": round(progress.seconds, 1)} | values
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        if self.board:
-            for key, value in values.items():
-                self.board.add_scalar(key, value, progress.step)
-
-    def picture(self, image: Image.Image, progress: Progress) -> None:
-        if not self.enabled:
-            return
-        with atomic_write(self.folder / "samples" / f"{progress.step:07d}.png") as temporary:
-            image.save(temporary, format="PNG")
-        if self.board:
-            import numpy as np
-
-            self.board.add_image("samples", np.asarray(image.convert("RGB")), progress.step, dataformats="HWC")
-
-    def close(self) -> None:
-        if self.board:
-            self.board.close()
+def _next(batches: Iterator[Sample], stop: StopRequest) -> Sample | None:
+    """The next batch, or None: a signal to the whole process group kills the drawing processes, which is a stop too."""
+    try:
+        return next(batches)
+    except RuntimeError:
+        if stop.asked:
+            return None
+        raise

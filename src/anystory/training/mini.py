@@ -1,20 +1,27 @@
-"""`anystory train mini`: the five stages in order, then the weights packed as they ship."""
+"""`anystory train`: one stage or the five in order, and the weights packed as they ship."""
 
 from __future__ import annotations
 
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from anystory.files import atomic_folder, atomic_write
+
 from .checkpoint import find_checkpoint
 from .components import LOADERS, ModelFolder
+from .exports import stale_stages
 from .loop import RunOptions, train
-from .recipe import STAGES, Recipe, StageName
-from .stages import build_stage
+from .recipe import Recipe, StageName
+from .stages import build_stage, check_recipe
 
 MAX_SHARD = "16MB"
+MAX_BYTES = 48 * 2**20
+"""What the package has room for, all weights of a model together."""
 
 
 def begin_with(source: Path, model: Path) -> None:
@@ -23,59 +30,61 @@ def begin_with(source: Path, model: Path) -> None:
     Raises:
         ValueError: there is no such model, or the run already has one.
     """
-    if model.exists():
+    if (model / "model_index.json").exists():
         raise ValueError(f"{model} already holds a model: leave out --start to go on with it, or choose another --out")
     if not (source / "model_index.json").is_file():
         raise ValueError(f"{source} is not a model folder (it has no model_index.json)")
-    shutil.copytree(source, model)
+    with atomic_folder(model) as fresh:
+        shutil.copytree(source, fresh, dirs_exist_ok=True)
 
 
-def run_stage(name: StageName, recipe: Recipe, options: RunOptions) -> None:
-    """Train one stage into `options.out`; see `anystory.training.loop.train`."""
+def run_stages(names: tuple[StageName, ...], recipe: Recipe, options: RunOptions, minutes: dict[str, float]) -> None:
+    """Train stages in order, each with its own budget of `minutes` where it is named there, else the recipe's.
+
+    Raises:
+        ValueError: before anything is trained: a mistake in the recipe, a checkpoint in the way; see also
+            `anystory.training.loop.train`.
+    """
+    check_recipe(recipe)
+    found = [name for name in names if find_checkpoint(options.out / name)]
+    if found and not options.resume:
+        there = f"{options.out} already holds checkpoints of {', '.join(found)}"
+        raise ValueError(f"{there}: continue with --resume or choose another --out")
+    if options.resume and not found and not options.quiet:
+        print(f"note: {options.out} holds no checkpoint of {', '.join(names)} yet: starting anew", file=sys.stderr)
     folder = ModelFolder(options.model, recipe)
-    options.model.mkdir(parents=True, exist_ok=True)
-    train(build_stage(name, folder), recipe.stages[name], options)
-
-
-def run_all(recipe: Recipe, options: RunOptions, minutes: dict[StageName, float]) -> None:
-    """Train every stage in order, each with its own budget; a stage with a spent budget only exports again."""
-    for name in STAGES:
-        resume = options.resume and find_checkpoint(options.out / name) is not None
-        run_stage(
-            name,
-            recipe,
-            RunOptions(
-                out=options.out,
-                model=options.model,
-                resume=resume,
-                minutes=minutes.get(name),
-                steps=options.steps,
-                workers=options.workers,
-                seed=options.seed,
-                quiet=options.quiet,
-            ),
-        )
+    for name in names:
+        train(build_stage(name, folder), recipe.stages[name], replace(options, minutes=minutes.get(name)))
+    stale = stale_stages(options.model)
+    if stale and not options.quiet:
+        print(f"note: {', '.join(stale)} learned on weights that have changed since: train on", file=sys.stderr)
 
 
 def pack(model: Path, target: Path, recipe: Recipe) -> int:
     """Write a model folder as it ships: half precision, shards of at most 16 MB. Returns its size in bytes.
 
-    `target` is replaced only when the new folder is whole; files in it that are not components (the model card) stay.
+    `target` is replaced only when the new folder is whole; a model card in it (README.md) stays.
+
+    Raises:
+        ValueError: a component is missing, the target is the model itself, or the weights are over `MAX_BYTES`.
     """
+    if model.resolve() == target.resolve():
+        raise ValueError(f"--pack-to must not be the run's own model folder {model}: it would lose its precision")
     source = ModelFolder(model, recipe)
-    packed = ModelFolder(target, recipe)
-    target.mkdir(parents=True, exist_ok=True)
-    for component in LOADERS:
-        if not source.has(component):
-            continue
-        value = source.load(component)
-        fresh = target / f"{component}.tmp"
-        shutil.rmtree(fresh, ignore_errors=True)
-        if isinstance(value, nn.Module):
-            value.to(torch.float16).save_pretrained(fresh, max_shard_size=MAX_SHARD)  # pyright: ignore
-        else:
-            value.save_pretrained(fresh)
-        shutil.rmtree(target / component, ignore_errors=True)
-        fresh.rename(target / component)
-    packed.write_index()
-    return sum(f.stat().st_size for f in target.rglob("*") if f.is_file())
+    components = {name: source.load(name) for name in LOADERS}
+    card = target / "README.md"
+    kept = card.read_bytes() if card.is_file() else None
+    with atomic_folder(target) as fresh:
+        for name, value in components.items():
+            if isinstance(value, nn.Module):
+                value.to(torch.float16).save_pretrained(fresh / name, max_shard_size=MAX_SHARD)  # pyright: ignore
+            else:
+                value.save_pretrained(fresh / name)
+        ModelFolder(fresh, recipe).write_index()
+        size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
+        if size > MAX_BYTES:
+            raise ValueError(f"the packed model has {size / 2**20:.1f} MiB; {MAX_BYTES / 2**20:.0f} MiB is the limit")
+        if kept is not None:
+            with atomic_write(fresh / card.name) as temporary:
+                temporary.write_bytes(kept)
+    return size

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from anystory.models.configs import PRESETS, AdapterConfig
+from anystory.storyworld.level import load_level
 
 STAGES = ("vae", "clip", "base", "encoder", "router")
 StageName = Literal["vae", "clip", "base", "encoder", "router"]
@@ -96,6 +97,20 @@ class Recipe(_Model):
     defaults: dict[str, float]
     """Arguments of the pipeline's call that it uses when the caller says nothing: steps, guidance."""
     stages: dict[StageName, StageConfig]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Recipe:
+        missing = [stage for stage in STAGES if stage not in self.stages]
+        if missing:
+            raise ValueError(f"stages lacks {', '.join(missing)}")
+        needed = {"autoencoder": "block_out_channels latent_channels", "text_encoder": "hidden_size projection_dim"}
+        needed |= {"image_encoder": "hidden_size", "unet": "addition_time_embed_dim", "defaults": "guidance_scale"}
+        for part, keys in needed.items():
+            lacking = [key for key in keys.split() if key not in getattr(self, part)]
+            if lacking:
+                raise ValueError(f"{part} lacks {', '.join(lacking)}")
+        load_level(self.level)
+        return self
 
 
 def recipe_names() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,7 +47,9 @@ def collate(samples: list[Sample]) -> Sample:
 
 def _quiet_worker(_: int) -> None:
     torch.set_num_threads(1)
-    os.nice(2)  # the step waits for no one: drawing fills the gaps
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides
+    if hasattr(os, "nice"):
+        os.nice(2)  # the step waits for no one: drawing fills the gaps
 
 
 def stream_batches(

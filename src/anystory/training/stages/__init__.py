@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from ..components import ModelFolder
+from ..components import ModelFolder, check_components
 from ..loop import Stage
-from ..recipe import StageName
+from ..recipe import STAGES, Recipe, StageName
+from .common import read_options
 
 _CLASSES: dict[StageName, tuple[str, str]] = {
     "vae": ("vae", "AutoencoderStage"),
@@ -23,5 +24,20 @@ def build_stage(name: StageName, folder: ModelFolder) -> Stage:
     Raises:
         ValueError: a component that an earlier stage makes is missing, or an option is unknown.
     """
+    return _stage_class(name)(folder)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Find the mistakes of a recipe before hours are spent on its first stage.
+
+    Raises:
+        ValueError: sizes that no component can be built with, or an option that a stage does not have.
+    """
+    for name in STAGES:
+        read_options(_stage_class(name).options_type, recipe.stages[name].options, name)
+    check_components(recipe)
+
+
+def _stage_class(name: StageName) -> type[Stage]:
     module, cls = _CLASSES[name]
-    return getattr(import_module(f".{module}", __name__), cls)(folder)
+    return getattr(import_module(f".{module}", __name__), cls)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor, nn
 
 from .. import data
@@ -17,6 +18,7 @@ from ..stream import Sample, collate
 from .common import (
     NoiseSchedule,
     Options,
+    Share,
     drop_text,
     encode_text,
     read_options,
@@ -33,9 +35,9 @@ from .sampling import sample_latents
 class BaseOptions(Options):
     """Settings of the diffusion loss."""
 
-    caption_drop: float = 0.1
+    caption_drop: Share = 0.1
     """Share of samples without text, for classifier-free guidance."""
-    foreground_weight: float = 0.0
+    foreground_weight: float = Field(default=0.0, ge=0)
     """Extra weight of the loss on characters, which cover little of the picture and hold most of what is looked at."""
     train_text_encoder: bool = False
     """Let the text encoder go on learning from this loss, starting from the contrastive one."""
@@ -45,6 +47,7 @@ class BaseStage(Stage):
     """Diffusion loss on scenes, the scheduler's prediction type being velocity."""
 
     name = "base"
+    options_type = BaseOptions
 
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__()

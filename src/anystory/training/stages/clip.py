@@ -49,6 +49,7 @@ class ClipStage(Stage):
     """InfoNCE between pictures and texts."""
 
     name = "clip"
+    options_type = ClipOptions
 
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__()

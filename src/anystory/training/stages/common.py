@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 from diffusers import EulerDiscreteScheduler
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A share of the samples, 0 to 1."""
 
 
 class Options(BaseModel):
@@ -83,17 +86,29 @@ def size_condition(batch: int, resolution: int, device: torch.device) -> Tensor:
 
 
 class NoiseSchedule:
-    """The forward process of a scheduler's betas, by discrete time step."""
+    """The forward process of a scheduler's betas by discrete time step, and what the model predicts of it.
+
+    Raises:
+        ValueError: the scheduler's prediction type is neither `v_prediction` nor `epsilon`.
+    """
 
     def __init__(self, scheduler: EulerDiscreteScheduler) -> None:
         self.steps: int = scheduler.config["num_train_timesteps"]
-        self.alphas = scheduler.alphas_cumprod.double()
+        self.prediction: str = scheduler.config["prediction_type"]
+        if self.prediction not in ("v_prediction", "epsilon"):
+            raise ValueError(f"prediction_type must be v_prediction or epsilon to train, got {self.prediction!r}")
+        alphas = scheduler.alphas_cumprod.double()
+        self.signal = alphas.sqrt().float()
+        self.noise = (1 - alphas).sqrt().float()
 
     def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Noisy latents at integer steps `t` (B,) and the velocity target √ᾱ·ε − √(1−ᾱ)·x (Salimans & Ho, eq. 11)."""
-        alpha = self.alphas.to(clean.device)[t].sqrt().to(clean.dtype)[:, None, None, None]
-        sigma = (1 - self.alphas.to(clean.device)[t]).sqrt().to(clean.dtype)[:, None, None, None]
-        return alpha * clean + sigma * noise, alpha * noise - sigma * clean
+        """Noisy latents √ᾱ·x + √(1−ᾱ)·ε at integer steps `t` (B,), and the target.
+
+        The target is the noise, or the velocity √ᾱ·ε − √(1−ᾱ)·x (Salimans & Ho 2022).
+        """
+        alpha, sigma = (table[t.cpu()].to(clean)[:, None, None, None] for table in (self.signal, self.noise))
+        target = noise if self.prediction == "epsilon" else alpha * noise - sigma * clean
+        return alpha * clean + sigma * noise, target
 
 
 def weighted_mse(prediction: Tensor, target: Tensor, foreground: Tensor, extra: float) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from anystory.models.conditioning import SubjectConditioning
@@ -12,7 +13,7 @@ from anystory.models.encoders import EncodedSubjects
 
 from ..components import ModelFolder
 from ..stream import Sample
-from .common import read_options
+from .common import Share, read_options
 from .personal import PersonalOptions, PersonalStage
 
 
@@ -21,21 +22,26 @@ class EncoderOptions(PersonalOptions):
 
     gate: Literal["paper", "masks"] = "masks"
     """`paper`: one subject per sample, on every pixel. `masks`: true instances, the rest is the background's."""
-    free_drop: float = 0.05
+    free_drop: Share = 0.05
     """Share of samples seen as the unconditional half sees them: no text, the background slot everywhere (D8)."""
+
+    @model_validator(mode="after")
+    def _one_in_the_paper(self) -> EncoderOptions:
+        if self.gate == "paper" and self.max_subjects != 1:
+            raise ValueError("gate 'paper' needs max_subjects 1 (one subject per sample)")
+        return self
 
 
 class EncoderStage(PersonalStage):
     """The adapter without its router."""
 
     name = "encoder"
+    options_type = EncoderOptions
     options: EncoderOptions
 
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__(folder)
         self.options = read_options(EncoderOptions, folder.recipe.stages["encoder"].options, "encoder")
-        if self.options.gate == "paper" and self.options.max_subjects != 1:
-            raise ValueError("options of stage 'encoder': gate 'paper' needs max_subjects 1 (one subject per sample)")
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.adapter.stage_parameters("encoder"))

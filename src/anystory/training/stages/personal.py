@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +23,7 @@ from ..stream import Sample, collate
 from .common import (
     NoiseSchedule,
     Options,
+    Share,
     drop_text,
     encode_text,
     seeded_normal,
@@ -37,13 +39,19 @@ from .sampling import sample_latents
 class PersonalOptions(Options):
     """Settings of both personalised stages."""
 
-    caption_drop: float = 0.1
-    clip_drop: float = 0.1
+    caption_drop: Share = 0.1
+    clip_drop: Share = 0.1
     """Share of samples whose CLIP tokens are all the background's (paper: 10 %)."""
-    foreground_weight: float = 0.0
-    max_subjects: int = 2
+    foreground_weight: float = Field(default=0.0, ge=0)
+    max_subjects: int = Field(default=2, ge=1, le=data.MOST_CHARACTERS)
     """Subjects per sample; scenes with more are not drawn."""
-    min_subjects: int = 1
+    min_subjects: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PersonalOptions:
+        if self.min_subjects > self.max_subjects:
+            raise ValueError(f"min_subjects {self.min_subjects} is more than max_subjects {self.max_subjects}")
+        return self
 
 
 class PersonalStage(Stage):
@@ -58,6 +66,9 @@ class PersonalStage(Stage):
         self.tokenizer = folder.load("tokenizer_2")
         self.text_encoder = folder.load("text_encoder_2")
         self.image_encoder = folder.load("image_encoder")
+        extractor = folder.load("feature_extractor")
+        self.register_buffer("clip_mean", torch.tensor(extractor.image_mean)[:, None, None], persistent=False)
+        self.register_buffer("clip_std", torch.tensor(extractor.image_std)[:, None, None], persistent=False)
         self.unet = folder.load("unet")
         self.scheduler = folder.load("scheduler")
         self.schedule = NoiseSchedule(self.scheduler)
@@ -81,8 +92,9 @@ class PersonalStage(Stage):
         count, subjects = present.shape
         pixels = to_pixels(references.flatten(0, 1))
         with torch.no_grad():
-            hidden = self.clip_hidden(pixels)
-            zero = self.clip_hidden(torch.zeros_like(pixels[:1]))
+            clip_pixels = self.clip_pixels(pixels)
+            hidden = self.clip_hidden(clip_pixels)
+            zero = self.clip_hidden(torch.zeros_like(clip_pixels[:1]))  # zero after normalisation (D10)
             latents = self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
             masks = F.interpolate(alpha.flatten(0, 1)[:, None].float() / 255, size=latents.shape[-2:], mode="area")
         return self.adapter.encode(
@@ -94,14 +106,15 @@ class PersonalStage(Stage):
         )
 
     def clip_hidden(self, pixels: Tensor) -> Tensor:
-        """Penultimate hidden states (B, P, d) of the image encoder for pixels (B, 3, H, W) in [-1, 1].
+        """Penultimate hidden states (B, P, d) of the image encoder for normalised pixels (B, 3, h, w)."""
+        return self.image_encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
 
-        The embedded model's feature extractor normalises by mean and deviation one half, which is this range.
-        """
+    def clip_pixels(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) in [-1, 1] as the image encoder wants them: its size, its mean and deviation."""
         size = self.image_encoder.config.image_size
         if pixels.shape[-1] != size:
             pixels = F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True)
-        return self.image_encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+        return ((pixels + 1) / 2 - self.clip_mean) / self.clip_std
 
     def instance_masks(self, batch: Sample) -> Tensor:
         """One mask per subject (B, N, H, W), float 0 or 1, from the instance ids 1…N (0 is the background)."""

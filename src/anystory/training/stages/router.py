@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from anystory.models.conditioning import SubjectConditioning
@@ -11,19 +12,19 @@ from anystory.models.router import routing_loss
 
 from ..components import ModelFolder
 from ..stream import Sample
-from .common import read_options
+from .common import Share, read_options
 from .personal import PersonalOptions, PersonalStage
 
 
 class RouterOptions(PersonalOptions):
     """Settings of the routing loss."""
 
-    caption_drop: float = 0.0
-    clip_drop: float = 0.0
-    gumbel_temperature: float = 1.0
-    route_loss_weight: float = 0.1
+    caption_drop: Share = 0.0
+    clip_drop: Share = 0.0
+    gumbel_temperature: float = Field(default=1.0, gt=0)
+    route_loss_weight: float = Field(default=0.1, ge=0)
     """λ of the routing loss."""
-    coarse_weight: float = 1.0
+    coarse_weight: float = Field(default=1.0, ge=0)
     """Weight of the coarse maps' term (D5; 0 is the paper's)."""
     include_background: bool = False
     """Count slot N + 1 in the routing loss (D14; false is the paper's)."""
@@ -33,6 +34,7 @@ class RouterStage(PersonalStage):
     """The adapter's router; both encoders stay as stage 1 left them."""
 
     name = "router"
+    options_type = RouterOptions
     options: RouterOptions
 
     def __init__(self, folder: ModelFolder) -> None:
@@ -46,14 +48,16 @@ class RouterStage(PersonalStage):
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
         o = self.options
+        device, count = batch["image"].device, len(batch["caption"])
+        text_drop, clip_drop = (
+            torch.rand(count, generator=generator, device=device) < share for share in (o.caption_drop, o.clip_drop)
+        )
         conditioning = SubjectConditioning(
-            encoded=self.encode_subjects(batch),
+            encoded=self.encode_subjects(batch).drop_clip(clip_drop),
             gumbel_temperature=o.gumbel_temperature,
             generator=generator,
             record="loss",
         )
-        none = torch.zeros(len(batch["caption"]), dtype=torch.bool, device=batch["image"].device)
-        text_drop = torch.rand(len(none), generator=generator, device=none.device) < o.caption_drop
         loss, plain = self.diffusion(batch, generator, conditioning, text_drop)
         masks = self.instance_masks(batch)
         routing = routing_loss(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,10 +22,10 @@ from .common import Options, read_options, sheet, to_pixels
 class AutoencoderOptions(Options):
     """Weights of the loss terms beside the absolute error."""
 
-    kl_weight: float = 1e-4
+    kl_weight: float = Field(default=1e-4, ge=0)
     """Pull of the posterior to the standard normal, per latent number."""
-    square_weight: float = 1.0
-    gradient_weight: float = 1.0
+    square_weight: float = Field(default=1.0, ge=0)
+    gradient_weight: float = Field(default=1.0, ge=0)
     """Absolute error of the horizontal and vertical differences: it keeps outlines sharp."""
 
 
@@ -38,6 +39,7 @@ class AutoencoderStage(Stage):
     """L1 + squared + gradient error + KL."""
 
     name = "vae"
+    options_type = AutoencoderOptions
 
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__()

@@ -1,0 +1,79 @@
+"""Losses and pictures of a stage: TensorBoard events where it is installed, JSON lines and PNGs always."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from anystory.files import atomic_write
+
+from .checkpoint import Progress
+
+LOG = "log.jsonl"
+
+
+class RunLog:
+    """The log of one stage. Records that a stopped run wrote after its last checkpoint are removed, not doubled.
+
+    Args:
+        folder: The stage's folder.
+        progress: Where the run begins.
+        enabled: False in all processes but one: nothing is written.
+    """
+
+    def __init__(self, folder: Path, progress: Progress, enabled: bool) -> None:
+        self.enabled = enabled
+        self.folder = folder
+        self.board: Any = None
+        if not enabled:
+            return
+        (folder / "samples").mkdir(parents=True, exist_ok=True)
+        self._forget_after(progress.step)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:  # the `train` extra is not installed: the JSON lines remain
+            return
+        self.board = SummaryWriter(folder / "tensorboard", purge_step=progress.step + 1)
+
+    def _forget_after(self, step: int) -> None:
+        path = self.folder / LOG
+        if not path.is_file():
+            return
+        kept = [r for r in read_log(path) if r["step"] <= step]
+        with atomic_write(path) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+
+    def scalars(self, values: dict[str, float], progress: Progress) -> None:
+        """Append one record."""
+        if not self.enabled:
+            return
+        record = {"step": progress.step, "samples": progress.samples, "seconds": round(progress.seconds, 1)} | values
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        if self.board:
+            for key, value in values.items():
+                self.board.add_scalar(key, value, progress.step)
+
+    def picture(self, image: Image.Image, progress: Progress) -> None:
+        """Keep a sample picture, named by its step."""
+        if not self.enabled:
+            return
+        with atomic_write(self.folder / "samples" / f"{progress.step:07d}.png") as temporary:
+            image.save(temporary, format="PNG")
+        if self.board:
+            self.board.add_image("samples", np.asarray(image.convert("RGB")), progress.step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush what TensorBoard still holds."""
+        if self.board:
+            self.board.close()
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The records of a log, in order; a last line that a killed program left half-written is passed over."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]

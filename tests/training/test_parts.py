@@ -1,0 +1,226 @@
+"""The pieces of the training: each against a few lines of its own, or a case whose answer is known."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler, EulerDiscreteScheduler
+from torch import nn
+
+from anystory.files import atomic_folder
+from anystory.training.augment import augment_reference
+from anystory.training.checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint
+from anystory.training.data import personal_sample, rgba_on_white
+from anystory.training.ema import NamedEMA
+from anystory.training.exports import note_export, stale_stages
+from anystory.training.runlog import RunLog, read_log
+from anystory.training.stages.clip import contrastive_loss
+from anystory.training.stages.common import NoiseSchedule, weighted_mse
+from anystory.training.stopping import StopRequest
+from anystory.training.stream import StreamSampler, stream_batches
+from anystory.training.tokenizer import build_tokenizer
+
+
+def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
+def test_noise_and_target_are_those_of_diffusers(prediction: str) -> None:
+    values = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    schedule = NoiseSchedule(EulerDiscreteScheduler(prediction_type=prediction, **values))
+    reference = DDPMScheduler(prediction_type=prediction, **values)
+    clean, noise, t = numbers(3, 4, 2, 2), numbers(3, 4, 2, 2, seed=1), torch.tensor([0, 500, 999])
+    noisy, target = schedule.add_noise(clean, noise, t)
+    torch.testing.assert_close(noisy, reference.add_noise(clean, noise, t))  # pyright: ignore[reportArgumentType]
+    velocity = reference.get_velocity(clean, noise, t)  # pyright: ignore[reportArgumentType]
+    torch.testing.assert_close(target, velocity if prediction == "v_prediction" else noise)
+
+
+def test_a_prediction_type_that_is_not_trained_is_refused() -> None:
+    with pytest.raises(ValueError, match="sample"):
+        NoiseSchedule(EulerDiscreteScheduler(prediction_type="sample"))
+
+
+def test_weighted_error_counts_characters_more_and_keeps_its_scale() -> None:
+    prediction, target = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
+    target[..., 0] = 1.0  # the left half is wrong by one
+    mask = torch.zeros(1, 4, 4)
+    mask[..., :2] = 1  # and it is the character
+    loss, plain = weighted_mse(prediction, target, mask, extra=3.0)
+    assert plain == 0.5
+    assert loss == pytest.approx((2 * 4 * 1.0) / (2 * 4 + 2 * 1))
+    assert weighted_mse(prediction, target, mask, extra=0.0)[0] == 0.5
+    assert weighted_mse(prediction, target, torch.ones(1, 4, 4), extra=3.0)[0] == pytest.approx(0.5)
+
+
+def test_contrastive_loss_is_low_for_matching_pairs_and_counts_hits() -> None:
+    texts = torch.eye(4)
+    loss, hits = contrastive_loss(texts, texts, torch.tensor(100.0))
+    assert loss < 1e-6
+    assert hits == 1
+    loss, hits = contrastive_loss(texts, texts.roll(1, dims=0), torch.tensor(100.0))
+    assert loss > 10
+    assert hits == 0
+
+
+def test_ema_follows_its_formula_and_stands_in_only_inside_the_context() -> None:
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    ema = NamedEMA({"p": parameter}, decay=0.999)
+    expected = 1.0
+    for step in range(5):
+        with torch.no_grad():
+            parameter.fill_(float(step))
+        ema.update(step)
+        decay = min(0.999, 1 - (1 + step) ** (-2 / 3)) if step else 0.0
+        expected = decay * expected + (1 - decay) * step
+    torch.testing.assert_close(ema.tensors["p"], torch.tensor([expected]))
+    with ema.applied():
+        torch.testing.assert_close(parameter.detach(), torch.tensor([expected]))
+    assert parameter.item() == 4.0
+
+
+def test_processes_share_the_stream_without_gap_or_overlap() -> None:
+    shares = [iter(StreamSampler(100, 3, rank, 2)) for rank in range(2)]
+    drawn = [[next(share) for _ in range(9)] for share in shares]
+    assert sorted(drawn[0] + drawn[1]) == list(range(100, 118))
+    assert drawn[0][:3] == [100, 101, 102]
+    assert drawn[1][:3] == [103, 104, 105]
+
+
+def _square(index: int) -> dict[str, object]:
+    return {"square": np.array(index**2), "name": str(index)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_for_any_number_of_workers(workers: int) -> None:
+    batches = stream_batches(_square, start=5, batch_size=2, workers=workers)
+    drawn = [next(batches) for _ in range(3)]
+    assert [b["name"] for b in drawn] == [["5", "6"], ["7", "8"], ["9", "10"]]
+    assert torch.equal(drawn[1]["square"], torch.tensor([49, 64]))
+
+
+def test_reference_over_white() -> None:
+    rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 128]]], dtype=np.uint8)
+    assert rgba_on_white(rgba).tolist() == [[[10, 20, 30], [255, 255, 255], [127, 127, 127]]]
+
+
+def test_augmentation_moves_the_subject_and_keeps_its_colour() -> None:
+    rgba = np.zeros((64, 64, 4), dtype=np.uint8)
+    rgba[24:40, 28:36] = (200, 40, 90, 255)
+    moved = augment_reference(rgba, random.Random(3), probability=1.0)
+    assert moved.shape == rgba.shape
+    assert not np.array_equal(moved, rgba)
+    inside = moved[moved[..., 3] == 255][:, :3].astype(int)
+    assert len(inside) > 20
+    assert np.abs(inside - (200, 40, 90)).max() <= 2, "transparent black must not bleed into the colour"
+    again = augment_reference(rgba, random.Random(3), probability=1.0)
+    assert np.array_equal(moved, again)
+    assert augment_reference(rgba, random.Random(3), probability=0.0) is rgba
+
+
+def test_personal_samples_have_as_many_references_as_characters() -> None:
+    settings = {"level": "level1", "size": 32, "reference_size": 32, "seed": 0}
+    for index in range(6):
+        sample = personal_sample(index, min_subjects=1, max_subjects=2, **settings)  # pyright: ignore
+        count = int(sample["present"].sum())
+        assert set(np.unique(sample["instances"])) - {0} <= set(range(1, count + 1))
+        assert [bool(alpha.any()) for alpha in sample["reference_alpha"]] == sample["present"].tolist()
+        both = personal_sample(index, min_subjects=2, max_subjects=2, **settings)  # pyright: ignore
+        assert both["present"].all()
+
+
+def test_every_word_is_one_token_and_unknown_words_fall_apart() -> None:
+    words = ["fox", "foxes", "fog", "robot", "robots", "a", "banana", "an", "and"]
+    tokenizer = build_tokenizer(words, max_tokens=12)
+    for word in words:
+        assert len(tokenizer.tokenize(word)) == 1, word
+    assert len(tokenizer.tokenize("dragon")) > 1
+    ids = tokenizer("a fox", padding="max_length", max_length=12).input_ids
+    assert len(ids) == 12
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids[3] == tokenizer.eos_token_id
+    with pytest.raises(ValueError, match="top hat"):
+        build_tokenizer(["top hat"], max_tokens=12)
+
+
+def state() -> tuple[dict[str, nn.Parameter], dict[str, torch.Tensor], torch.optim.Optimizer]:
+    parameters = {"w": nn.Parameter(numbers(3)), "never": nn.Parameter(numbers(2))}
+    optimizer = torch.optim.AdamW(parameters.values())
+    return parameters, {name: value.detach().clone() for name, value in parameters.items()}, optimizer
+
+
+def test_a_checkpoint_survives_being_killed_between_the_renames(tmp_path: Path) -> None:
+    parameters, ema, optimizer = state()
+    parameters["w"].grad = torch.ones(3)
+    optimizer.step()
+    save_checkpoint(tmp_path, parameters, ema, optimizer, Progress(step=1))
+    (tmp_path / "checkpoint").rename(tmp_path / ".checkpoint.old")  # killed here
+    found = find_checkpoint(tmp_path)
+    assert found is not None
+    others, other_ema, other_optimizer = state()
+    assert load_checkpoint(found, others, other_ema, other_optimizer).step == 1
+    assert torch.equal(others["w"], parameters["w"])
+    moments = other_optimizer.state_dict()["state"]
+    assert list(moments) == [0], "a parameter that never had a gradient has no moments"
+    assert torch.equal(moments[0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    parameters, ema, optimizer = state()
+    save_checkpoint(tmp_path, parameters, ema, optimizer, Progress(step=1))
+    (tmp_path / "checkpoint" / "ema.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"ema\.safetensors"):
+        load_checkpoint(tmp_path / "checkpoint", parameters, ema, optimizer)
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with atomic_folder(target) as fresh:
+        (fresh / "a").write_text("old")
+    with pytest.raises(RuntimeError, match="stop"), atomic_folder(target) as fresh:
+        (fresh / "a").write_text("half")
+        raise RuntimeError("stop")
+    assert (target / "a").read_text() == "old"
+    with atomic_folder(target) as fresh:
+        (fresh / "b").write_text("new")
+    assert [p.name for p in target.iterdir()] == ["b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_later_stages_are_stale_when_an_earlier_one_goes_on(tmp_path: Path) -> None:
+    for step, stage in enumerate(("vae", "clip", "base", "encoder"), start=1):
+        note_export(tmp_path, stage, step)  # pyright: ignore[reportArgumentType]
+    assert stale_stages(tmp_path) == []
+    note_export(tmp_path, "clip", 9)
+    assert stale_stages(tmp_path) == ["base", "encoder"]
+    note_export(tmp_path, "base", 10)
+    assert stale_stages(tmp_path) == ["encoder"]
+
+
+def test_a_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, Progress(), enabled=True)
+    for step in (1, 20, 40):
+        log.scalars({"loss": 1.0}, Progress(step=step))
+    log.close()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 60, "lo')  # killed here
+    assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == [1, 20, 40]
+    RunLog(tmp_path, Progress(step=20), enabled=True).close()
+    assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == [1, 20]
+
+
+def test_a_signal_asks_first_and_interrupts_the_second_time() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest() as stop:
+        assert not stop.asked
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
