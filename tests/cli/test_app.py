@@ -98,6 +98,23 @@ def test_user_errors_are_one_line_and_exit_code_2(verb, error, line):
     assert run("--debug", "generate").exception is error
 
 
+def test_warnings_for_users_are_one_line_and_those_for_developers_are_silent():
+    code = (
+        "import sys, types, warnings\n"
+        "from anystory import cli\n"
+        "def warn():\n"
+        "    warnings.simplefilter('always')\n"
+        "    warnings.warn('only the first frame is used')\n"
+        "    warnings.warn('old', FutureWarning)\n"
+        "cli.chosen = warn\n"
+        "cli.VERBS['demo'] = cli.Verb('anystory.cli', 'chosen', '')\n"
+        "sys.argv = ['anystory', 'demo']\n"
+        "cli.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ended.stderr == "warning: only the first frame is used\n"
+
+
 def test_bugs_keep_their_traceback(verb):
     def fail():
         raise RuntimeError("a bug")

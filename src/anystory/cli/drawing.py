@@ -64,8 +64,6 @@ class Drawn:
     record: PictureRecord
     picture: Path
     sheet: Path | None
-    references: tuple[Image.Image, ...]
-    """As the encoders saw them."""
 
 
 class Session:
@@ -166,7 +164,7 @@ def draw_job(
 
     pipe: Any = session.pipe
     encoded = pipe.encode_subjects([subject.subject() for subject in job.subjects])
-    references = tuple(encoding.prepared.image for encoding in encoded)
+    references = [encoding.prepared.image for encoding in encoded]
     cutouts = [encoding.prepared.cutout for encoding in encoded]
     steps = job.steps or session.default("num_inference_steps")
     guidance = session.default("guidance_scale") if job.guidance is None else job.guidance
@@ -211,7 +209,7 @@ def draw_job(
                 replay_of=replay_of,
             )
             save_record(record, picture.with_suffix(".json"))
-            drawn.append(Drawn(image=image, record=record, picture=picture, sheet=sheet_path, references=references))
+            drawn.append(Drawn(image=image, record=record, picture=picture, sheet=sheet_path))
     return drawn
 
 

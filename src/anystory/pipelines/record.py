@@ -22,6 +22,7 @@ __all__ = [
     "FileRecord",
     "PictureRecord",
     "SubjectRecord",
+    "check_files",
     "differences",
     "environment",
     "keep_file",
