@@ -12,7 +12,7 @@ import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import (
-    CLIPImageProcessor,
+    CLIPImageProcessorPil,
     CLIPTextConfig,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
@@ -33,7 +33,7 @@ LOADERS: dict[str, Any] = {
     "tokenizer_2": CLIPTokenizer,
     "text_encoder_2": CLIPTextModelWithProjection,
     "image_encoder": CLIPVisionModelWithProjection,
-    "feature_extractor": CLIPImageProcessor,
+    "feature_extractor": CLIPImageProcessorPil,
     "unet": UNet2DConditionModel,
     "scheduler": EulerDiscreteScheduler,
     "adapter": SubjectAdapter,
@@ -138,9 +138,9 @@ def _image_encoder(folder: ModelFolder) -> CLIPVisionModelWithProjection:
     return CLIPVisionModelWithProjection(config)
 
 
-def _feature_extractor(folder: ModelFolder) -> CLIPImageProcessor:
+def _feature_extractor(folder: ModelFolder) -> CLIPImageProcessorPil:
     side = folder.recipe.resolution
-    return CLIPImageProcessor(
+    return CLIPImageProcessorPil(
         size={"shortest_edge": side},
         crop_size={"height": side, "width": side},
         image_mean=[0.5, 0.5, 0.5],
