@@ -27,7 +27,9 @@ def generate(
             metavar="I:X0,Y0,X1,Y1", help="Subject I (from 1) goes into this box, in fractions of the picture."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the first picture; by default a new one.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; by default a new one.")
+    ] = None,
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Pictures to draw, with seeds one after another.")] = 1,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps; by default the model's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; by default the model's.")] = None,
