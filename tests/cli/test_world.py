@@ -28,6 +28,7 @@ def test_a_scene_is_drawn_with_its_mask_and_record(tmp_path: Path) -> None:
     assert scene.caption in said
     assert Image.open(out).size == (48, 48)
     colours = Image.open(out.with_name("scene-mask.png")).getcolors()
+    assert colours is not None
     assert len(colours) == len(scene.placements) + 1
     assert Scene.from_dict(json.loads(out.with_suffix(".json").read_text())) == scene
     assert sorted(path.name for path in out.parent.iterdir()) == ["scene-mask.png", "scene.json", "scene.png"]

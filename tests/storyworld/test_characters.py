@@ -145,7 +145,8 @@ def test_everyone_stands_sits_or_lies_on_the_ground(pose, view):
 def test_reaching_hands_arrive_and_a_free_hand_is_left_alone(view, pose):
     resting = hand_positions(who(), Appearance(view=view, pose=pose), x=0, y=0, height=1)
     # a little towards the other hand: within reach of any arm
-    target = tuple(0.85 * b + 0.15 * a for a, b in zip(*resting, strict=True))
+    x, y = (0.85 * b + 0.15 * a for a, b in zip(*resting, strict=True))
+    target = (x, y)
     appearance = Appearance(view=view, pose=pose, reach=(None, target))
     first, second = hand_positions(who(), appearance, x=0, y=0, height=1)
     assert second == pytest.approx(target, abs=0.01)
@@ -240,7 +241,7 @@ def test_references_are_the_whole_character_on_a_transparent_canvas():
         (lambda: Appearance(pose="flying"), "unknown pose 'flying'.*standing"),
         (lambda: Appearance(view="top"), "unknown view"),
         (lambda: Appearance(held="sword"), "unknown held"),
-        (lambda: Appearance(reach=((0.0, 0.0),)), "reach needs two"),
+        (lambda: Appearance(reach=((0.0, 0.0),)), "reach needs two"),  # pyright: ignore[reportArgumentType]
         (lambda: Brush("oil"), "unknown style 'oil'"),
         (lambda: Brush(light="noon"), "unknown light"),
         (lambda: Brush.mask(256), "0..255"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
-def test_noise_and_target_are_those_of_diffusers(prediction: str) -> None:
+def test_noise_and_target_are_those_of_diffusers(prediction: Literal["v_prediction", "epsilon"]) -> None:
     values = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
     schedule = NoiseSchedule(EulerDiscreteScheduler(prediction_type=prediction, **values))
     reference = DDPMScheduler(prediction_type=prediction, **values)

@@ -13,9 +13,7 @@ from anystory.storyworld.scene import sample_scene
 _MARGIN = 4
 _PAPER = 255
 # Colours of instance 0 (background) to 4 in a mask picture.
-_MASK_COLOURS = np.array(
-    [[24, 24, 32], [245, 130, 48], [70, 150, 240], [60, 180, 90], [230, 90, 170]], dtype=np.uint8
-)
+_MASK_COLOURS = np.array([[24, 24, 32], [245, 130, 48], [70, 150, 240], [60, 180, 90], [230, 90, 170]], dtype=np.uint8)
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:

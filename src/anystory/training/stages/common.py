@@ -22,7 +22,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-O = TypeVar("O", bound=Options)  # noqa: E741
+O = TypeVar("O", bound=BaseModel)  # noqa: E741
 
 
 def read_options(kind: type[O], values: dict[str, Any], stage: str) -> O:

@@ -58,6 +58,8 @@ class PersonalStage(Stage):
     """The frozen base with an adapter on it; subclasses choose what is trained and who gates."""
 
     options: PersonalOptions
+    clip_mean: Tensor
+    clip_std: Tensor
 
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__()
