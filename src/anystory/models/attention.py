@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from anystory.models.conditioning import SubjectConditioning
 from anystory.models.router import Router
 
-# A reference that does not own a pixel still gives the gate a gradient there. This bounds the weight it is
-# imagined with (e^30 times the owner's), so that an extreme logit cannot turn that gradient into inf · 0.
-_MAX_IMAGINED_LOGIT = 30.0
+# A reference that does not own a pixel still gives the gate a gradient there. Its weight is imagined as at most the
+# owner's: a trained W̃ has logits far above the latent's own, and e^(that) would drown every other gradient.
+_MAX_IMAGINED_LOGIT = 0.0
 
 
 class KeyValue(nn.Module):
