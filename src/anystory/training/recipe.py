@@ -94,7 +94,7 @@ class Recipe(_Model):
     """`EulerDiscreteScheduler` config."""
     adapter: AdapterRecipe
     """Sizes of the adapter."""
-    defaults: dict[str, float]
+    defaults: dict[str, int | float]
     """Arguments of the pipeline's call that it uses when the caller says nothing: steps, guidance."""
     stages: dict[StageName, StageConfig]
 
