@@ -93,7 +93,7 @@ class Session:
         import torch
 
         _check_device(device, dtype)
-        _quiet_libraries()
+        quiet_libraries()
         from anystory.pipelines.sdxl import AnyStoryPipeline
 
         if threads is not None:
@@ -250,14 +250,17 @@ def _check_device(device: str, dtype: str) -> None:
         raise ValueError(f"--device {device}: this machine has no CUDA GPU that torch {torch.__version__} can use")
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Our progress bar is the only one, and only what a user can act on is printed."""
-    import diffusers
+    # transformers first: importing diffusers already makes it warn about what is not installed.
     import transformers
 
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    import diffusers
+
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
 
 
 def _keep_references(subjects: Sequence[SubjectFiles], cutouts: Sequence[str], out: Path) -> tuple[SubjectRecord, ...]:

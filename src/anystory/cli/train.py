@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from anystory.cli.drawing import quiet_libraries
+
 
 def parse_minutes(text: str | None, stages: tuple[str, ...]) -> dict[str, float]:
     """`"30"` gives every stage 30 minutes; `"vae=4,base=10"` names them.
@@ -66,6 +68,7 @@ def train(
         raise ValueError(f"--out must be a folder, but {out} is a file")
     import torch
 
+    quiet_libraries()
     from anystory.pipelines.assets import resolve_model
     from anystory.training.loop import RunOptions
     from anystory.training.mini import begin_with, pack, run_stages
