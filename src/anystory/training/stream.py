@@ -47,7 +47,9 @@ def collate(samples: list[Sample]) -> Sample:
 
 def _quiet_worker(_: int) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides
+    # Ctrl-C, and often SIGTERM, reach every process of the group: the parent decides, and needs its workers until then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(2)  # the step waits for no one: drawing fills the gaps
 
