@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,19 @@ def test_from_nothing_to_packed_weights_and_on(tmp_path: Path) -> None:
     done = subprocess.run([*draw, "--out", str(tmp_path / "out")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "0001.png").is_file()
+
+
+def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tmp_path: Path) -> None:
+    recipe, log = tmp_path / "tiny.yaml", tmp_path / "run" / "vae" / "log.jsonl"
+    recipe.write_text(yaml.safe_dump(TINY))
+    command = [sys.executable, "-m", "anystory", "train", "vae", "--recipe", str(recipe), "--steps", "1000000"]
+    run = subprocess.Popen([*command, "--out", str(tmp_path / "run")], start_new_session=True, stderr=subprocess.PIPE)
+    try:
+        while run.poll() is None and not (log.is_file() and log.stat().st_size):
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGTERM)
+        said = run.communicate(timeout=60)[1].decode()
+    finally:
+        run.kill()
+    assert "stopped at step" in said, said
+    assert (tmp_path / "run" / "vae" / "checkpoint" / "progress.json").is_file()
