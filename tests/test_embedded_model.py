@@ -18,7 +18,7 @@ from anystory.training.components import ModelFolder
 from anystory.training.data import personal_sample
 from anystory.training.recipe import load_recipe
 from anystory.training.stages import build_stage
-from anystory.training.stages.common import size_condition, to_pixels
+from anystory.training.stages.common import encode_text, size_condition, to_pixels, tokenize
 from anystory.training.stages.personal import PersonalStage
 from anystory.training.stream import collate
 
@@ -101,12 +101,11 @@ def test_the_router_segments_scenes_it_has_never_seen() -> None:
         clean = stage.vae.encode(to_pixels(batch["image"])).latent_dist.mode()
         t = torch.full((len(samples),), 300)
         noisy, _ = stage.schedule.add_noise(clean, torch.randn(clean.shape, generator=generator), t)
-        ids = stage.tokenizer(batch["caption"], padding="max_length", return_tensors="pt").input_ids
-        text = stage.text_encoder(ids, output_hidden_states=True)
-        added = {"text_embeds": text.text_embeds, "time_ids": size_condition(len(samples), 64, clean.device)}
+        hidden, pooled = encode_text(stage.text_encoder, tokenize(stage.tokenizer, batch["caption"], clean.device))
+        added = {"text_embeds": pooled, "time_ids": size_condition(len(samples), 64, clean.device)}
         with stage.adapter.installed_on(stage.unet):
             stage.unet(
-                noisy, t, text.hidden_states[-2], added_cond_kwargs=added,
+                noisy, t, hidden, added_cond_kwargs=added,
                 cross_attention_kwargs={"subject_conditioning": conditioning},
             )  # fmt: skip
     fine = [maps.refined for maps in conditioning.maps.values() if maps.refined.shape[-1] == 16]

@@ -44,7 +44,7 @@ class BaseOptions(Options):
 
 
 class BaseStage(Stage):
-    """Diffusion loss on scenes, the scheduler's prediction type being velocity."""
+    """Diffusion loss on scenes, of what the scheduler says is predicted: velocity or noise."""
 
     name = "base"
     options_type = BaseOptions
