@@ -39,6 +39,7 @@ def test_bad_budgets_are_refused(text: str) -> None:
         (["everything", "--out", "{out}"], "no training configuration 'everything'"),
         (["vae", "--out", "{out}", "--recipe", "huge"], "no recipe 'huge'"),
         (["vae", "--out", "{file}"], "is a file"),
+        (["vae", "--out", "{out}", "--precision", "fp8"], "--precision is one of auto, bf16, fp32, got 'fp8'"),
         (["vae", "--out", "{out}", "--start", "{out}"], "is not a model folder"),
         (["base", "--out", "{out}", "--recipe", "{recipe}"], "train stage 'vae'"),
     ],

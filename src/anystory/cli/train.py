@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from anystory.cli.drawing import quiet_libraries
+
+PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def parse_minutes(text: str | None, stages: tuple[str, ...]) -> dict[str, float]:
@@ -52,6 +54,9 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that draw samples; 0 draws in line.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads of the computation; 0 is torch's own choice.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of noise and dropout.")] = 0,
+    precision: Annotated[
+        str, typer.Option(help="auto, bf16 or fp32; auto is bf16 where the processor multiplies in it.")
+    ] = "auto",
 ) -> None:
     """Train the models. Everything a run writes lies below --out; the finished parts gather in OUT/model."""
     from anystory.training.recipe import STAGES, load_recipe
@@ -60,6 +65,8 @@ def train(
         raise ValueError(
             f"no training configuration {config!r}: choose one of {', '.join(STAGES)}, or mini for all five"
         )
+    if precision not in PRECISIONS:
+        raise ValueError(f"--precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
     stages: Any = STAGES if config == "mini" else (config,)
     budget = parse_minutes(minutes, stages)
     loaded = load_recipe(recipe)
@@ -82,6 +89,7 @@ def train(
         steps=steps,
         workers=workers,
         seed=seed,
+        precision=cast(Any, precision),
     )
     if start is not None:
         begin_with(Path(resolve_model(start)), options.model)

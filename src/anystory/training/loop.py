@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast
+from accelerate.utils import broadcast
 from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor, nn
 
 from .checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint
+from .devices import Precision, forward_pass, make_accelerator
 from .ema import NamedEMA
 from .exports import exported_steps, note_export
 from .progress import TrainingProgress
@@ -73,6 +74,7 @@ class RunOptions:
     steps: int | None = None
     workers: int = 1
     seed: int = 0
+    precision: Precision = "fp32"
     quiet: bool = False
 
 
@@ -95,22 +97,6 @@ def step_generator(seed: int, step: int, rank: int, device: torch.device) -> tor
 def move(batch: Sample, device: torch.device) -> Sample:
     """The batch with every tensor on `device`."""
     return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
-
-
-def make_accelerator() -> Accelerator:
-    """Accelerate's view of the processes and devices that the run was launched on.
-
-    Raises:
-        ValueError: its settings ask for something that a resumed run could not continue exactly.
-    """
-    # Parameters without a gradient are normal here: the coarse projections when their loss has no weight (D5), or a
-    # layer that owns no reference pixel in one process's batch.
-    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
-    if accelerator.gradient_accumulation_steps != 1:
-        raise ValueError("gradient accumulation is not supported: raise batch_size in the recipe instead")
-    if accelerator.mixed_precision == "fp16":
-        raise ValueError("fp16 training is not supported (its loss scale is not checkpointed): use bf16 or no")
-    return accelerator
 
 
 def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: Accelerator | None = None) -> Progress:
@@ -202,7 +188,8 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
                 rate = learning_rate(config, progress.step, fraction)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                losses = module(batch, step_generator(options.seed, progress.step, rank, accelerator.device))
+                with forward_pass(accelerator.device, options.precision):
+                    losses = module(batch, step_generator(options.seed, progress.step, rank, accelerator.device))
                 accelerator.backward(losses["loss"])
                 norm = accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)
                 assert norm is not None  # it is None only under engines that we do not use

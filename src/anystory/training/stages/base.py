@@ -13,23 +13,10 @@ from torch import Tensor, nn
 
 from .. import data
 from ..components import ModelFolder
-from ..loop import Stage
+from ..loop import move
 from ..stream import Sample, collate
-from .common import (
-    NoiseSchedule,
-    Options,
-    Share,
-    drop_text,
-    encode_text,
-    read_options,
-    seeded_normal,
-    sheet,
-    size_condition,
-    to_pixels,
-    tokenize,
-    weighted_mse,
-)
-from .sampling import sample_latents
+from .common import Options, Share, read_options, sheet, to_pixels
+from .diffusion import DiffusionStage
 
 
 class BaseOptions(Options):
@@ -43,22 +30,15 @@ class BaseOptions(Options):
     """Let the text encoder go on learning from this loss, starting from the contrastive one."""
 
 
-class BaseStage(Stage):
-    """Diffusion loss on scenes, of what the scheduler says is predicted: velocity or noise."""
+class BaseStage(DiffusionStage):
+    """Diffusion loss on scenes."""
 
     name = "base"
     options_type = BaseOptions
 
     def __init__(self, folder: ModelFolder) -> None:
-        super().__init__()
-        self.folder = folder
+        super().__init__(folder)
         self.options = read_options(BaseOptions, folder.recipe.stages["base"].options, "base")
-        self.vae = folder.load("vae")
-        self.tokenizer = folder.load("tokenizer_2")
-        self.text_encoder = folder.load("text_encoder_2")
-        self.scheduler = folder.load_or_build("scheduler")
-        self.schedule = NoiseSchedule(self.scheduler)
-        self.unet = folder.load_or_build("unet")
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         trained = {f"unet.{k}": p for k, p in self.unet.named_parameters()}
@@ -71,35 +51,22 @@ class BaseStage(Stage):
         return partial(data.scene_sample, level=recipe.level, size=recipe.resolution, seed=recipe.seed)
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
-        pixels = to_pixels(batch["image"])
-        device, count = pixels.device, len(pixels)
-        with torch.no_grad():
-            clean = self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
-        t = torch.randint(self.schedule.steps, (count,), generator=generator, device=device)
-        noise = torch.randn(clean.shape, generator=generator, device=device)
-        noisy, target = self.schedule.add_noise(clean, noise, t)
-        hidden, pooled = encode_text(self.text_encoder, tokenize(self.tokenizer, batch["caption"], device))
-        drop = torch.rand(count, generator=generator, device=device) < self.options.caption_drop
-        hidden, pooled = drop_text(hidden, pooled, drop)
-        added = {"text_embeds": pooled, "time_ids": size_condition(count, pixels.shape[-1], device)}
-        prediction = self.unet(noisy, t, hidden, added_cond_kwargs=added).sample
-        loss, plain = weighted_mse(prediction, target, batch["instances"] > 0, self.options.foreground_weight)
+        device, count = batch["image"].device, len(batch["caption"])
+        loss, plain = self.diffusion_loss(
+            batch,
+            generator,
+            text=self.text(batch),
+            text_drop=torch.rand(count, generator=generator, device=device) < self.options.caption_drop,
+            foreground_weight=self.options.foreground_weight,
+        )
         return {"loss": loss, "mse": plain}
 
     @torch.no_grad()
     def sample_picture(self) -> Image.Image:
         """Eight pictures from captions of scenes that training does not see, above the scenes themselves."""
         fetch = self.fetch()
-        batch = collate([fetch(2**40 + i) for i in range(8)])
-        device = next(self.unet.parameters()).device
-        pixels = to_pixels(batch["image"])
-        hidden, pooled = encode_text(self.text_encoder, tokenize(self.tokenizer, batch["caption"], device))
-        size = self.unet.config.sample_size
-        noise = seeded_normal((8, self.unet.config.in_channels, size, size), 0, device)
-        sizes = size_condition(8, pixels.shape[-1], device)
-        guidance = self.folder.recipe.defaults["guidance_scale"]
-        latents = sample_latents(self.unet, self.scheduler, hidden, pooled, sizes, noise, guidance=guidance)
-        return sheet([list(self.vae.decode(latents).sample), list(pixels)], zoom=3)
+        batch = move(collate([fetch(2**40 + i) for i in range(8)]), self.device())
+        return sheet([list(self.draw(batch)), list(to_pixels(batch["image"]))], zoom=3)
 
     def export(self, folder: Path) -> None:
         self.folder.save("unet", self.unet)

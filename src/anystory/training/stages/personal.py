@@ -18,22 +18,10 @@ from anystory.models.encoders import EncodedSubjects
 
 from .. import data
 from ..components import ModelFolder
-from ..loop import Stage, move
+from ..loop import move
 from ..stream import Sample, collate
-from .common import (
-    NoiseSchedule,
-    Options,
-    Share,
-    drop_text,
-    encode_text,
-    seeded_normal,
-    sheet,
-    size_condition,
-    to_pixels,
-    tokenize,
-    weighted_mse,
-)
-from .sampling import sample_latents
+from .common import Options, Share, sheet, to_pixels
+from .diffusion import DiffusionStage
 
 
 class PersonalOptions(Options):
@@ -54,7 +42,7 @@ class PersonalOptions(Options):
         return self
 
 
-class PersonalStage(Stage):
+class PersonalStage(DiffusionStage):
     """The frozen base with an adapter on it; subclasses choose what is trained and who gates."""
 
     options: PersonalOptions
@@ -62,18 +50,13 @@ class PersonalStage(Stage):
     clip_std: Tensor
 
     def __init__(self, folder: ModelFolder) -> None:
-        super().__init__()
-        self.folder = folder
-        self.vae = folder.load("vae")
-        self.tokenizer = folder.load("tokenizer_2")
-        self.text_encoder = folder.load("text_encoder_2")
+        if not folder.has("unet"):
+            raise ValueError(f"{folder.path} holds no unet: train stage 'base' into this --out first")
+        super().__init__(folder)
         self.image_encoder = folder.load("image_encoder")
         extractor = folder.load("feature_extractor")
         self.register_buffer("clip_mean", torch.tensor(extractor.image_mean)[:, None, None], persistent=False)
         self.register_buffer("clip_std", torch.tensor(extractor.image_std)[:, None, None], persistent=False)
-        self.unet = folder.load("unet")
-        self.scheduler = folder.load("scheduler")
-        self.schedule = NoiseSchedule(self.scheduler)
         self.adapter = folder.load_or_build("adapter")
 
     def fetch(self) -> Callable[[int], Sample]:
@@ -97,7 +80,7 @@ class PersonalStage(Stage):
             clip_pixels = self.clip_pixels(pixels)
             hidden = self.clip_hidden(clip_pixels)
             zero = self.clip_hidden(torch.zeros_like(clip_pixels[:1]))  # zero after normalisation (D10)
-            latents = self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
+            latents = self.latents(pixels)
             masks = F.interpolate(alpha.flatten(0, 1)[:, None].float() / 255, size=latents.shape[-2:], mode="area")
         return self.adapter.encode(
             hidden.unflatten(0, (count, subjects)),
@@ -127,25 +110,17 @@ class PersonalStage(Stage):
         self, batch: Sample, generator: torch.Generator, conditioning: SubjectConditioning, text_drop: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Diffusion loss of the conditioned U-Net: weighted, and plain for the log."""
-        pixels = to_pixels(batch["image"])
-        device, count = pixels.device, len(pixels)
         with torch.no_grad():
-            clean = self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
-            hidden, pooled = encode_text(self.text_encoder, tokenize(self.tokenizer, batch["caption"], device))
-            hidden, pooled = drop_text(hidden, pooled, text_drop)
-        t = torch.randint(self.schedule.steps, (count,), generator=generator, device=device)
-        noise = torch.randn(clean.shape, generator=generator, device=device)
-        noisy, target = self.schedule.add_noise(clean, noise, t)
-        added = {"text_embeds": pooled, "time_ids": size_condition(count, pixels.shape[-1], device)}
+            text = self.text(batch)
         with self.adapter.installed_on(self.unet):
-            prediction = self.unet(
-                noisy,
-                t,
-                hidden,
-                added_cond_kwargs=added,
-                cross_attention_kwargs={"subject_conditioning": conditioning},
-            ).sample
-        return weighted_mse(prediction, target, batch["instances"] > 0, self.options.foreground_weight)
+            return self.diffusion_loss(
+                batch,
+                generator,
+                text=text,
+                text_drop=text_drop,
+                foreground_weight=self.options.foreground_weight,
+                attention_kwargs={"subject_conditioning": conditioning},
+            )
 
     def picture_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
         """The conditioning of the logged pictures, for guided sampling."""
@@ -160,26 +135,10 @@ class PersonalStage(Stage):
         """Eight scenes from held-out identities: references on top, then what the model draws, then the drawn truth."""
         fetch: Any = self.fetch()
         fetch = partial(fetch.func, **{**fetch.keywords, "split": "heldout", "augment": False})
-        device = next(self.unet.parameters()).device
-        batch = move(collate([fetch(2**40 + i) for i in range(8)]), device)
-        encoded = self.encode_subjects(batch)
-        conditioning = self.picture_conditioning(batch, encoded)
-        hidden, pooled = encode_text(self.text_encoder, tokenize(self.tokenizer, batch["caption"], device))
-        size = self.unet.config.sample_size
-        noise = seeded_normal((8, self.unet.config.in_channels, size, size), 0, device)
-        sizes = size_condition(8, batch["image"].shape[1], device)
+        batch = move(collate([fetch(2**40 + i) for i in range(8)]), self.device())
+        conditioning = self.picture_conditioning(batch, self.encode_subjects(batch))
         with self.adapter.installed_on(self.unet):
-            latents = sample_latents(
-                self.unet,
-                self.scheduler,
-                hidden,
-                pooled,
-                sizes,
-                noise,
-                guidance=self.folder.recipe.defaults["guidance_scale"],
-                attention_kwargs={"subject_conditioning": conditioning},
-            )
-        pictures = self.vae.decode(latents).sample
+            pictures = self.draw(batch, {"subject_conditioning": conditioning})
         side = pictures.shape[-1]
         references = batch["references"].flatten(0, 1)
         shown = F.interpolate(to_pixels(references), size=(side, side), mode="area").unflatten(0, (8, -1))
