@@ -108,6 +108,41 @@ def test_cross_attention_is_the_papers_equation(unet, adapter, layer):
     torch.testing.assert_close(result[0], attn.to_out[0](torch.cat(out, -1)))
 
 
+def test_without_the_router_every_slot_is_everywhere(unet, adapter, layer):
+    """Both kinds of layer: the sum of what each slot gives when it owns everything; all references' keys at once."""
+    encoded = encode(adapter, 1, 2)
+    everywhere = ready(encoded, use_router=False)
+    name, attn = f"{FIRST}.attn2", unet.get_submodule(f"{FIRST}.attn2")
+    text_only = layer(name, None)[0]
+    expected = text_only.clone()
+    for slot in range(3):
+        masks = torch.zeros(1, 3, 8, 8)
+        masks[:, slot] = 1
+        expected = expected + layer(name, ready(encoded, gate_masks=masks))[0] - text_only  # to_out is affine
+    torch.testing.assert_close(layer(name, everywhere)[0], expected)
+
+    name = f"{THIRD}.attn1"
+    attn, projection = unet.get_submodule(name), adapter._projection(name)
+    hidden, features = layer.states[24][0], encoded.features[name][0].flatten(0, 1)
+    keys = heads_of(torch.cat([attn.to_k(hidden), projection.to_k(features)]), attn.heads)
+    values = heads_of(torch.cat([attn.to_v(hidden), projection.to_v(features)]), attn.heads)
+    queries = heads_of(attn.to_q(hidden), attn.heads)
+    joined = torch.cat([plain_attention(*of) for of in zip(queries, keys, values, strict=True)], -1)
+    torch.testing.assert_close(layer(name, everywhere)[0], attn.to_out[0](joined))
+
+
+def test_without_the_router_padding_is_nowhere(adapter, layer):
+    encoded = encode(adapter, 1, 2)
+    encoded.present[0, 1] = False
+    alone = ready(encode(adapter, 1, 1), use_router=False)
+    for name in (f"{FIRST}.attn2", f"{THIRD}.attn1"):
+        padded = layer(name, ready(encoded, use_router=False))
+        assert padded.isfinite().all()
+        assert not torch.equal(padded, layer(name, None))
+    assert ready(encoded, use_router=False).decide("x", 16, None)[0, :, 0].tolist() == [1, 0, 1]
+    assert alone.decide("x", 16, None)[0, :, 0].tolist() == [1, 1]
+
+
 def test_cross_attention_masks_text_as_the_base_does(unet, adapter):
     name = f"{FIRST}.attn2"
     attn, processor = unet.get_submodule(name), adapter._processors()[name]

@@ -285,6 +285,7 @@ def test_scales_can_change_between_steps(encoded):
         ({"gumbel_temperature": 0.0}, "gumbel_temperature must be greater than 0"),
         ({"gumbel_temperature": math.nan}, "gumbel_temperature must be greater than 0"),
         ({"unconditional": "none"}, "unconditional must be 'empty' or 'base'"),
+        ({"use_router": False, "record": "pictures"}, "no masks or regions to obey and no maps to record"),
         ({"record": "all"}, "record must be None, 'loss' or 'pictures'"),
     ],
 )

@@ -219,6 +219,18 @@ def test_regions_may_differ_between_prompts(mini):
     assert not lower[: HALF - EDGE].any()
 
 
+# --- without the router ---
+
+
+def test_without_the_router_another_picture_and_no_maps(pipe):
+    routed = draw(pipe, subjects=[subject(RED), subject(BLUE)])
+    everywhere = draw(pipe, subjects=[subject(RED), subject(BLUE)], use_router=False)
+    assert everywhere.routing is None
+    assert np.abs(routed.images - everywhere.images).max() > 1e-3
+    with pytest.raises(ValueError, match="`use_router` must be True for a subject with a fixed region"):
+        draw(pipe, subjects=[subject(RED, region=(0, 0, 1, 0.5))], use_router=False)
+
+
 # --- recording ---
 
 

@@ -47,6 +47,8 @@ class SubjectConditioning:
     """(B, N) η: multiplies a subject's CLIP term; None is 1, 0 removes the term exactly."""
     reference_scales: Tensor | None = None
     """(B, N) at least 0: e^γ of a subject's reference keys; None is 1, 0 removes the keys exactly."""
+    use_router: bool = True
+    """False: no routing at all, every present slot at every pixel, the background too. The paper's ablation."""
     gumbel_temperature: float | None = None
     """None: σ is the argmax (inference). Else σ is a hard Gumbel-softmax with gradient (training, D6)."""
     generator: torch.Generator | None = None
@@ -76,6 +78,8 @@ class SubjectConditioning:
             raise ValueError("regions and region_given must be given together")
         if self.regions is not None and self.region_given is not None:
             self._check_regions(self.regions, self.region_given)
+        if not self.use_router and not (self.gate_masks is None and self.regions is None and self.record is None):
+            raise ValueError("without the router there are no masks or regions to obey and no maps to record")
         if self.gumbel_temperature is not None and not self.gumbel_temperature > 0:
             raise ValueError(f"gumbel_temperature must be greater than 0, got {self.gumbel_temperature}")
         if self.unconditional not in ("empty", "base"):
@@ -137,7 +141,7 @@ class SubjectConditioning:
     @property
     def needs_router(self) -> bool:
         """Whether maps must be computed: they decide, or someone wants to see them."""
-        return self.gate_masks is None or self.record is not None
+        return self.use_router and (self.gate_masks is None or self.record is not None)
 
     def decide(self, layer: str, pixels: int, logits: tuple[Tensor, Tensor] | None) -> Tensor:
         """σ of a cross-attention layer, after masks and regions have overridden the router.
@@ -148,8 +152,11 @@ class SubjectConditioning:
             logits: coarse and refined (B, S, L) of the router; None only where `needs_router` is False.
 
         Returns:
-            (B, S, L) one-hot float32, with gradient to the logits when a Gumbel temperature is set.
+            (B, S, L) one-hot float32, with gradient to the logits when a Gumbel temperature is set; without the
+            router 1 for every slot that is present.
         """
+        if not self.use_router:
+            return self._everywhere(pixels)
         size = self.map_size(pixels)
         if self.gate_masks is not None:
             gate = self._oracle_gate(self.gate_masks, size)
@@ -171,8 +178,10 @@ class SubjectConditioning:
             pixels: L of the self-attention.
 
         Returns:
-            (B, N, L) one-hot float32; the background's row, which has no reference, is left out.
+            (B, N, L) as `decide` returns it; the background's row, which has no reference, is left out.
         """
+        if not self.use_router:
+            return self._everywhere(pixels)[:, :-1]
         size = self.map_size(pixels)
         if self.gate_masks is not None:
             return self._oracle_gate(self.gate_masks, size)[:, :-1].flatten(2)
@@ -203,6 +212,9 @@ class SubjectConditioning:
         return self._keys_values[layer]
 
     # How it answers.
+
+    def _everywhere(self, pixels: int) -> Tensor:
+        return self.encoded.present.float()[:, :, None].expand(-1, -1, pixels)
 
     def _sigma(self, key: str, logits: Tensor) -> Tensor:
         if self.gumbel_temperature is None:

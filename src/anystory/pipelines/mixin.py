@@ -106,6 +106,7 @@ class AnyStoryMixin(LoadingMixin):
         subjects: Subjects | None = None,
         unconditional: Literal["empty", "base"] = "empty",
         record_routing: bool | Sequence[int] = True,
+        use_router: bool = True,
         **kwargs: Any,
     ) -> Any:
         """Draw pictures with the given subjects in them.
@@ -122,6 +123,8 @@ class AnyStoryMixin(LoadingMixin):
                 pixel ("empty", D8), or the base model only ("base").
             record_routing: Which steps' routing maps to keep in the output: all (True), none (False), or
                 those of these indices. A step of SDXL at 1024 × 1024 takes about 1 MB per picture.
+            use_router: False injects every subject, and the background's tokens, at every pixel: what the paper
+                compares the router with. There is no routing to record then, and no fixed region.
 
         Returns:
             `AnyStoryOutput(images, routing)`, or with `return_dict=False` the tuple (images, routing).
@@ -136,7 +139,7 @@ class AnyStoryMixin(LoadingMixin):
 
         # 1. Check inputs
         inputs.check_numbers(values)
-        recorded_steps = inputs.check_record(record_routing)
+        recorded_steps = inputs.check_record(record_routing) if use_router else range(0)
         rows = inputs.subject_rows(subjects, _count_prompts(values))
         if not rows:  # the stock pipeline, untouched
             return _output(self._parent_call(**arguments).images, None, return_dict)
@@ -152,10 +155,13 @@ class AnyStoryMixin(LoadingMixin):
         # 3. All that the attention processors read
         self._guidance_scale = values["guidance_scale"]  # as the parent will; the property below reads it
         regions, region_given = self._regions(pictures, height, width)
+        if regions is not None and not use_router:
+            raise ValueError("`use_router` must be True for a subject with a fixed region")
         conditioning = SubjectConditioning(
             encoded=encoded.to(self._execution_device, self.unet.dtype),
             regions=regions,
             region_given=region_given,
+            use_router=use_router,
             guidance=self.do_classifier_free_guidance,
             unconditional=unconditional,
         )
