@@ -1,0 +1,54 @@
+"""Shares of hits with bootstrap intervals; pictures are what is resampled, for all rows the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anystory.evaluation.storyworld.scores import Scores
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval; NaN where nothing was tried."""
+
+    value: float
+    low: float
+    high: float
+    trials: int
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """For JSON: no number is None."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        return {k: None if np.isnan(v) else round(v, 5) for k, v in numbers.items()} | {"trials": self.trials}
+
+
+class Sampler:
+    """Resamples of `count` pictures, drawn once, so that two rows are compared on the same pictures."""
+
+    def __init__(self, count: int, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        drawn = rng.integers(count, size=(RESAMPLES, count))
+        self.weights = np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(float)
+        """(RESAMPLES, count): how often each picture is in each resample."""
+
+    def ratio(self, scores: Sequence[Scores], measure: str, chosen: np.ndarray) -> tuple[float, np.ndarray, int]:
+        """Hits per trial over the chosen pictures (bool, one per picture): itself, of each resample, and the trials."""
+        counted = np.array([s.get(measure, (0.0, 0.0)) for s in scores], float).reshape(-1, 2) * chosen[:, None]
+        hits, trials = counted.sum(axis=0)
+        resampled = self.weights @ counted
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return float(np.divide(hits, trials)), resampled[:, 0] / resampled[:, 1], int(trials)
+
+
+def estimate(value: float, resampled: np.ndarray, trials: int) -> Estimate:
+    """The value with the middle 95 % of its resamples."""
+    usable = resampled[np.isfinite(resampled)]
+    if not trials or not len(usable):
+        return Estimate(float("nan"), float("nan"), float("nan"), trials)
+    low, high = np.percentile(usable, [2.5, 97.5])
+    return Estimate(value, float(low), float(high), trials)
