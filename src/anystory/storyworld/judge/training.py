@@ -1,0 +1,154 @@
+"""Training a judge's networks. Every draw of a step follows from (seed, step)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anystory.storyworld.judge.config import JudgeConfig
+from anystory.storyworld.judge.crops import crop_characters, squares_around
+from anystory.storyworld.judge.degrade import degrade_masks, degrade_pictures
+from anystory.storyworld.judge.networks import CharacterNet, SceneNet
+from anystory.storyworld.judge.pictures import TrainingPictures, to_pixels
+
+OnStep = Callable[[float, int, float], None]
+"""Called after every step with the spent share of the budget (0 to 1), the step and the loss."""
+
+REBUILT_SHARE = 0.4
+"""Share of the samples that come through the autoencoder, if there are such pictures."""
+_WARM_UP = 0.04
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast to train. Exactly one of `seconds` and `steps` is given.
+
+    A run with `steps` is repeatable bit for bit on one machine; with `seconds` it depends on the machine's speed.
+    """
+
+    seconds: float | None = None
+    steps: int | None = None
+    batch: int = 32
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.seconds is None) == (self.steps is None):
+            raise ValueError("a judge's training needs seconds or steps, one of the two")
+        if (self.seconds or self.steps or 0) <= 0:
+            raise ValueError("a judge's training needs more than zero seconds or steps")
+
+
+def train_scene_net(
+    net: SceneNet, pictures: TrainingPictures, schedule: Schedule, on_step: OnStep = lambda *_: None
+) -> None:
+    """Teach segmentation, place and light, in place."""
+    count = len(pictures.images)
+
+    def loss(generator: torch.Generator) -> Tensor:
+        index = torch.randint(count, (schedule.batch,), generator=generator)
+        images = degrade_pictures(_pick(pictures, index, generator), generator)
+        with _half():
+            pixels, place, light = net(images.contiguous(memory_format=torch.channels_last))
+        owners = torch.from_numpy(pictures.instances)[index].long()
+        scenery = torch.from_numpy(pictures.scenery)[index]
+        return (
+            F.cross_entropy(pixels.float(), owners)
+            + 0.1 * F.cross_entropy(place.float(), scenery[:, 0])
+            + 0.1 * F.cross_entropy(light.float(), scenery[:, 1])
+        )
+
+    _train(net, loss, schedule, on_step)
+
+
+def train_character_net(
+    net: CharacterNet,
+    config: JudgeConfig,
+    pictures: TrainingPictures,
+    schedule: Schedule,
+    on_step: OnStep = lambda *_: None,
+) -> None:
+    """Teach the attributes of characters, in place; masks and crops are jittered as a segmenter's would be."""
+    labels = torch.from_numpy(pictures.labels)
+    # (P, 2): picture and place in its row of every character that is large enough to read; the rebuilt ones in front.
+    people = (labels[:, :, 0] >= 0).nonzero()
+
+    def loss(generator: torch.Generator) -> Tensor:
+        index, number = people[torch.randint(len(people), (schedule.batch,), generator=generator)].unbind(dim=1)
+        images = degrade_pictures(_pick(pictures, index, generator), generator)
+        owners = torch.from_numpy(pictures.instances)[index]
+        masks = degrade_masks(owners == (number + 1)[:, None, None], generator)
+        squares = squares_around(masks)
+        side = squares[:, 2:].clone()
+        squares[:, :2] += (torch.rand(len(index), 2, generator=generator) - 0.5) * 0.1 * side
+        squares[:, 2:] *= 0.92 + 0.22 * torch.rand(len(index), 1, generator=generator)
+        crops = crop_characters(images, masks.float(), squares, config.crop)
+        with _half():
+            said = net(crops.contiguous(memory_format=torch.channels_last))
+        truth = labels[index, number]
+        return attribute_loss(said, truth)
+
+    _train(net, loss, schedule, on_step)
+
+
+def attribute_loss(said: dict[str, Tensor], truth: Tensor) -> Tensor:
+    """Mean over the attributes of the cross entropy of those samples that have one.
+
+    Args:
+        said: attribute -> logits (B, values).
+        truth: (B, attributes) int64, in the order of `said`; -1 is left out.
+    """
+    losses = []
+    for logits, wanted in zip(said.values(), truth.unbind(dim=1), strict=True):
+        known = wanted >= 0
+        each = F.cross_entropy(logits.float(), wanted.clamp_min(0), reduction="none")
+        losses.append((each * known).sum() / known.sum().clamp_min(1))
+    return torch.stack(losses).mean()
+
+
+def _pick(pictures: TrainingPictures, index: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures (B, 3, H, W); a share of those that exist rebuilt are taken so."""
+    chosen = torch.from_numpy(pictures.images)[index]
+    rebuilt = len(pictures.rebuilt)
+    if rebuilt:
+        share = REBUILT_SHARE * len(pictures.images) / rebuilt
+        through = (torch.rand(len(index), generator=generator) < share) & (index < rebuilt)
+        chosen[through] = torch.from_numpy(pictures.rebuilt)[index[through]]
+    return to_pixels(chosen)
+
+
+def _half() -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def _train(net: nn.Module, loss_of: Callable[[torch.Generator], Tensor], schedule: Schedule, on_step: OnStep) -> None:
+    """AdamW with a cosine to zero over the budget, in bfloat16 where the processor has it."""
+    net.to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.0, weight_decay=schedule.weight_decay)
+    began = time.monotonic()
+    step = 0
+    while True:
+        if schedule.steps is not None:
+            spent = step / schedule.steps
+        else:
+            spent = (time.monotonic() - began) / (schedule.seconds or 1.0)
+        if spent >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.learning_rate * min(1.0, spent / _WARM_UP, 0.5 + 0.5 * math.cos(math.pi * spent))
+        generator = torch.Generator().manual_seed(schedule.seed * 2**32 + step)
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(generator)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        on_step(spent, step, float(loss.detach()))
+    net.eval()
