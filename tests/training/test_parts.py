@@ -21,7 +21,7 @@ from anystory.training.ema import NamedEMA
 from anystory.training.exports import note_export, stale_stages
 from anystory.training.runlog import RunLog, read_log
 from anystory.training.stages.clip import contrastive_loss
-from anystory.training.stages.common import NoiseSchedule, weighted_mse
+from anystory.training.stages.common import NoiseOptions, NoiseSchedule, weighted_mse
 from anystory.training.stopping import StopRequest
 from anystory.training.stream import StreamSampler, stream_batches
 from anystory.training.tokenizer import build_tokenizer
@@ -225,3 +225,19 @@ def test_a_signal_asks_first_and_interrupts_the_second_time() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_time_steps_follow_their_distribution() -> None:
+    generator, device = torch.Generator().manual_seed(0), torch.device("cpu")
+    uniform = NoiseOptions().timesteps(20_000, 1000, generator, device).float() / 1000
+    assert uniform.mean() == pytest.approx(0.5, abs=0.01)
+    assert uniform.quantile(0.25) == pytest.approx(0.25, abs=0.02)
+    pure = NoiseOptions(timestep_std=1.0, timestep_mean=-0.6, timestep_uniform=0.0)
+    drawn = pure.timesteps(20_000, 1000, generator, device)
+    logits = ((drawn.float() + 0.5) / 1000).logit()
+    assert logits.mean() == pytest.approx(-0.6, abs=0.03)
+    assert logits.std() == pytest.approx(1.0, abs=0.03)
+    assert ((drawn >= 0) & (drawn < 1000)).all()
+    mixed = NoiseOptions(timestep_std=0.01, timestep_mean=0.0, timestep_uniform=0.5)
+    far = (mixed.timesteps(20_000, 1000, generator, device).float() / 1000 - 0.5).abs() > 0.05
+    assert far.float().mean() == pytest.approx(0.5 * 0.9, abs=0.02)

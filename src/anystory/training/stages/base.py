@@ -15,11 +15,11 @@ from .. import data
 from ..components import ModelFolder
 from ..loop import move
 from ..stream import Sample, collate
-from .common import Options, Share, read_options, sheet, to_pixels
+from .common import NoiseOptions, Share, read_options, sheet, to_pixels
 from .diffusion import DiffusionStage
 
 
-class BaseOptions(Options):
+class BaseOptions(NoiseOptions):
     """Settings of the diffusion loss."""
 
     caption_drop: Share = 0.1
@@ -35,6 +35,7 @@ class BaseStage(DiffusionStage):
 
     name = "base"
     options_type = BaseOptions
+    options: BaseOptions
 
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__(folder)

@@ -22,6 +22,28 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class NoiseOptions(Options):
+    """Which noise levels a diffusion loss sees."""
+
+    timestep_std: float = Field(default=0.0, ge=0)
+    """0: all time steps alike. Else their logits are normal with this deviation (Esser et al. 2024, section 3.1): on
+    small latents the upper third of SDXL's steps is all but pure noise, and little is learned there."""
+    timestep_mean: float = 0.0
+    """Mean of the logits; below 0 favours less noise."""
+    timestep_uniform: Share = 0.1
+    """Share of the samples that are drawn from all time steps alike nevertheless."""
+
+    def timesteps(self, count: int, steps: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        """Integer time steps (count,) in [0, steps)."""
+        uniform = torch.randint(steps, (count,), generator=generator, device=device)
+        if not self.timestep_std:
+            return uniform
+        logits = torch.randn(count, generator=generator, device=device) * self.timestep_std + self.timestep_mean
+        favoured = (logits.sigmoid() * steps).long().clamp(max=steps - 1)
+        spread = torch.rand(count, generator=generator, device=device) < self.timestep_uniform
+        return torch.where(spread, uniform, favoured)
+
+
 O = TypeVar("O", bound=BaseModel)  # noqa: E741
 
 

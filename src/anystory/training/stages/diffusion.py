@@ -15,6 +15,7 @@ from ..components import ModelFolder
 from ..loop import Stage
 from ..stream import Sample
 from .common import (
+    NoiseOptions,
     NoiseSchedule,
     drop_text,
     encode_text,
@@ -35,6 +36,7 @@ class DiffusionStage(Stage):
     text_encoder: CLIPTextModelWithProjection
     scheduler: EulerDiscreteScheduler
     unet: UNet2DConditionModel
+    options: NoiseOptions
 
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__()
@@ -78,7 +80,7 @@ class DiffusionStage(Stage):
         device, count = pixels.device, len(pixels)
         clean = self.latents(pixels)
         hidden, pooled = drop_text(*text, text_drop)
-        t = torch.randint(self.schedule.steps, (count,), generator=generator, device=device)
+        t = self.options.timesteps(count, self.schedule.steps, generator, device)
         noise = torch.randn(clean.shape, generator=generator, device=device)
         noisy, target = self.schedule.add_noise(clean, noise, t)
         added = {"text_embeds": pooled, "time_ids": size_condition(count, pixels.shape[-1], device)}

@@ -20,11 +20,11 @@ from .. import data
 from ..components import ModelFolder
 from ..loop import move
 from ..stream import Sample, collate
-from .common import Options, Share, sheet, to_pixels
+from .common import NoiseOptions, Share, sheet, to_pixels
 from .diffusion import DiffusionStage
 
 
-class PersonalOptions(Options):
+class PersonalOptions(NoiseOptions):
     """Settings of both personalised stages."""
 
     caption_drop: Share = 0.1
