@@ -29,8 +29,8 @@ FOX = Identity(
 )
 
 
-def place(identity: Identity = FOX, x: float = 0.5, depth: float = 0.5, **appearance: str) -> Placement:
-    return Placement(identity=identity, appearance=Appearance(**appearance), x=x, y=0.9, height=0.6, depth=depth)
+def place(identity: Identity = FOX, x: float = 0.5, depth: float = 0.5) -> Placement:
+    return Placement(identity=identity, appearance=Appearance(), x=x, y=0.9, height=0.6, depth=depth)
 
 
 def see(*placements: Placement, size: int = 64) -> list[TrueCharacter]:

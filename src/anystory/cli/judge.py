@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,8 @@ PARTS = ("scene", "character")
 BAR = 0.97
 """What every attribute should reach on held-out renders."""
 SAVE_SECONDS = 300.0
+_REBUILT = 0.45
+"""Share of the renders that are also put through the autoencoder: drawn often enough not to be learnt by heart."""
 _LATENT_NOISE = 0.2
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the computation.")]
 Model = Annotated[str, typer.Option(help="Model whose autoencoder softens pictures: an embedded one or a folder.")]
@@ -110,7 +113,8 @@ def report(
     quiet_libraries()
     torch.set_num_threads(threads)
     loaded = Judge.load(judge)
-    found = measure(loaded, n, rebuild=_rebuild(model, 0.0), on_progress=_bar("scenes"))
+    with _bar("scenes") as show:
+        found = measure(loaded, n, rebuild=_rebuild(model, 0.0), on_progress=show)
     _print(found)
     if json_path is not None:
         with atomic_write(json_path) as temporary:
@@ -142,25 +146,22 @@ def _pictures(out: Path, config: Any, level: str, count: int, model: str, seed: 
     if path.exists():
         return TrainingPictures.load(path)
     rebuild = _rebuild(model, _LATENT_NOISE)
-    drawn = draw_pictures(config, load_level(_level(level)), count, seed, rebuild, count * 9 // 20, _bar("pictures"))
+    with _bar("pictures") as show:
+        drawn = draw_pictures(config, load_level(_level(level)), count, seed, rebuild, int(_REBUILT * count), show)
     drawn.save(path)
     return drawn
 
 
-def _bar(name: str) -> Callable[[float], None]:
-    """A progress bar as a function of the finished share."""
-    from anystory.training.checkpoint import Progress
-    from anystory.training.progress import TrainingProgress
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[float], None]]:
+    """A progress bar with the time left, as a function of the finished share; silent where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
 
-    progress = TrainingProgress(name)
-    progress.bar.start()
-
-    def show(share: float) -> None:
-        progress.update(share, Progress(), {})
-        if share >= 1:
-            progress.bar.stop()
-
-    return show
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=1.0)
+        yield lambda share: progress.update(task, completed=share)
 
 
 def _print(found: Report) -> None:

@@ -74,7 +74,8 @@ class JudgeConfig:
             unknown = sorted(set(data) - known)
             if unknown:
                 raise ValueError(f"unknown entries {unknown}")
-            data["attributes"] = {name: tuple(values) for name, values in data["attributes"].items()}
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+            values["attributes"] = {name: tuple(words) for name, words in data["attributes"].items()}
+            return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a judge's config.json: {error}") from None

@@ -55,7 +55,7 @@ class Score:
 class PictureScores:
     """Scores on one sort of pictures."""
 
-    attributes: dict[str, dict[str, Score]] = field(default_factory=lambda: {OWN: {}, TRUE: {}})
+    attributes: dict[str, dict[str, Score]]
     """Masks (OWN: the judge's, end to end; TRUE) -> attribute -> score over the characters where it is visible."""
     place: Score = field(default_factory=Score)
     light: Score = field(default_factory=Score)
@@ -137,7 +137,9 @@ def measure(
         generator = torch.Generator().manual_seed(0)
         sorts["rebuilt"] = torch.cat([rebuild(part, generator) for part in renders.split(64)])
     for sort, images in sorts.items():
-        scores = report.pictures[sort] = PictureScores()
+        scores = report.pictures[sort] = PictureScores(
+            attributes={masks: {name: Score() for name in judge.attributes} for masks in (OWN, TRUE)}
+        )
         readings = judge.read(images)
         given = judge.read_instances(images, [[mask for _, mask in row] for row in people])
         _score(readings, given, people, scores)
@@ -171,7 +173,7 @@ def _count(scores: dict[str, Score], true: TrueCharacter, read: CharacterReading
     for name in true.attributes:
         if name in true.visible:
             right = read is not None and read.attributes[name] == true.attributes[name]
-            scores.setdefault(name, Score()).count(right)
+            scores[name].count(right)
 
 
 def match(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> list[tuple[int | None, float]]:
