@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from anystory.models import PRESETS, EncodedSubjects, SubjectAdapter, SubjectConditioning, routing_loss
+from anystory.models.key_report import CheckpointKeyError
 from models.tiny import CONFIG, SDXL_UNET, encode, make_adapter, make_unet, owned_by, run_unet, seeded
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -373,7 +374,7 @@ def test_wrong_files_are_refused_with_a_report(adapter, tmp_path):
     weights["routing_qformer.surprise"] = torch.zeros(1)
     weights[misshapen] = torch.zeros(4)
     save_file(weights, tmp_path / WEIGHTS, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="is not a whole adapter") as error:
+    with pytest.raises(ValueError, match="is not a whole adapter: 1 missing, 1 unexpected, 1 of another") as error:
         SubjectAdapter.from_pretrained(tmp_path)
     report = str(error.value).splitlines()[1:]
     assert report == [
@@ -383,10 +384,34 @@ def test_wrong_files_are_refused_with_a_report(adapter, tmp_path):
     ]
 
 
-def test_long_reports_are_cut(adapter, tmp_path):
+def test_every_key_of_a_wrong_file_is_in_the_report_and_groups_keep_the_message_short(adapter, tmp_path):
     adapter.save_pretrained(tmp_path)
     save_file({"nothing": torch.zeros(1)}, tmp_path / WEIGHTS, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"… and \d+ more"):
+    with pytest.raises(CheckpointKeyError) as error:
+        SubjectAdapter.from_pretrained(tmp_path)
+    assert set(error.value.report.missing) == adapter.state_dict().keys()
+    assert error.value.report.unexpected == ("nothing",)
+    lines = str(error.value).splitlines()
+    assert len(lines) < 65
+    assert "  missing: subject_qformer.latents" in lines or "more lines" in lines[-1]
+    assert any("keys, " in line for line in lines)
+
+
+def test_another_model_is_no_adapter(unet, tmp_path):
+    unet.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds UNet2DConditionModel, not a SubjectAdapter"):
+        SubjectAdapter.from_pretrained(tmp_path)
+
+
+def test_a_missing_shard_and_a_cut_file_are_errors(adapter, tmp_path):
+    adapter.save_pretrained(tmp_path, max_shard_size="200KB")
+    shard = min(tmp_path.glob("*.safetensors"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(OSError, match=shard.name):
+        SubjectAdapter.from_pretrained(tmp_path)
+    shard.unlink()
+    with pytest.raises(OSError, match=shard.name):
         SubjectAdapter.from_pretrained(tmp_path)
 
 
@@ -420,7 +445,7 @@ def test_inpainting_unet_of_the_same_kind_is_accepted(adapter):
     [
         ({"block_out_channels": (8, 20, 24)}, r"down_blocks\.1.* of width 16 .*has .* of width 20"),
         ({"cross_attention_dim": 24}, r"text 20\), the U-Net has .*text 24"),
-        ({"transformer_layers_per_block": (1, 2, 2)}, "11 attention layers, the U-Net has 14"),
+        ({"transformer_layers_per_block": (1, 2, 2)}, r"11 attention layers .*, the U-Net has 14 attention layers"),
         (
             {
                 "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),

@@ -7,9 +7,9 @@ c latent channels, h × w reference latent size.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -30,9 +30,12 @@ from anystory.models.encoders import (
     scatter_present,
     subject_qformer,
 )
+from anystory.models.families import describe_layout
+from anystory.models.key_report import CheckpointKeyError, KeyReport
 from anystory.models.layout import AttentionLayer, layout_of_config, unet_layout
 from anystory.models.reference_net import ReferenceNet, config_of_unet
 from anystory.models.router import Router
+from anystory.models.saving import save_adapter
 
 Stage = Literal["encoder", "router"]
 
@@ -41,6 +44,9 @@ _STAGES: dict[str, tuple[str, ...]] = {
     "encoder": ("subject_qformer", "reference_net", "cross_projections", "reference_projections"),
     "router": ("routing_qformer", "routers"),
 }
+
+# What `from_pretrained` needs to find a configuration.
+_CONFIG_OPTIONS = ("subfolder", "cache_dir", "force_download", "proxies", "token", "local_files_only", "revision")
 
 # A fresh Ŵ_v makes injected values this small against the text's, so that training starts near the base
 # model; zero would start nearer, but then nothing before Ŵ_v gets a gradient.
@@ -151,6 +157,16 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
             present=nn.functional.pad(present, (0, 1), value=True),
         )
 
+    def project(self, encoded: EncodedSubjects) -> EncodedSubjects:
+        """The same subjects with the keys and values of every layer: what no step and no later picture repeats."""
+        projected = {
+            layer.cross_attention: self._projection(layer.cross_attention).project(encoded.tokens)
+            for layer in self.layers
+        }
+        for layer, features in encoded.features.items():
+            projected[layer] = self._projection(layer).project(features)
+        return replace(encoded, projected=projected)
+
     @contextmanager
     def installed_on(self, unet: UNet2DConditionModel) -> Iterator[None]:
         """While open, `unet` takes `cross_attention_kwargs={"subject_conditioning": …}`.
@@ -178,11 +194,16 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
 
     def check_fits(self, unet: UNet2DConditionModel) -> None:
         """Raises ValueError, saying where, if the U-Net's attention layers are not those of the adapter."""
+        if not isinstance(unet, UNet2DConditionModel):
+            raise ValueError(
+                f"the adapter does not fit this {type(unet).__name__}: it was made for a U-Net with "
+                f"{describe_layout(self.layers)}"
+            )
         theirs = unet_layout(unet)
         if len(theirs) != len(self.layers):
             raise ValueError(
-                f"the adapter does not fit this U-Net: it was made for {len(self.layers)} attention layers, "
-                f"the U-Net has {len(theirs)}"
+                f"the adapter does not fit this U-Net: it was made for {describe_layout(self.layers)}, "
+                f"the U-Net has {describe_layout(theirs)}"
             )
         for own, other in zip(self.layers, theirs, strict=True):
             if own != other:
@@ -213,17 +234,41 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         Arguments as in diffusers' `ModelMixin.from_pretrained`.
 
         Raises:
-            ValueError: a key is missing, unexpected or of another shape.
+            CheckpointKeyError: a key is missing, unexpected or of another shape (a ValueError; all of them are in
+                its `report`).
+            ValueError: it is no adapter at all.
+            OSError: files are not there, or cannot be read.
         """
+        options = {name: kwargs[name] for name in _CONFIG_OPTIONS if name in kwargs}
+        config = cast("dict[str, Any]", cls.load_config(pretrained_model_name_or_path, **options))
+        if not {"unet_config", "adapter_config"} <= config.keys():
+            found = config.get("_class_name") or "a model of another kind"
+            raise ValueError(f"{pretrained_model_name_or_path} holds {found}, not a SubjectAdapter")
         want_info = kwargs.pop("output_loading_info", False)
         # Tolerated here, reported below: diffusers alone would warn, or stop at the first wrong shape.
         kwargs.update(use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True)
         loaded: tuple[Self, dict[str, list[Any]]] = super().from_pretrained(pretrained_model_name_or_path, **kwargs)  # type: ignore[assignment]
         adapter, info = loaded
-        report = key_report(info)
+        report = KeyReport.of_loading_info(info)
         if report:
-            raise ValueError(f"{pretrained_model_name_or_path} is not a whole adapter:\n{report}")
+            raise CheckpointKeyError(f"{pretrained_model_name_or_path} is not a whole adapter", report)
         return (adapter, info) if want_info else adapter
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Writes safetensors (sharded), `config.json`, `SHA256SUMS` and, where there is none yet, a README.md.
+
+        A new folder appears whole or not at all. In one that exists, other files stay and the weights of the same
+        variant are replaced after the new ones have been written.
+
+        Args:
+            save_directory: the folder.
+            **kwargs: `max_shard_size`, `variant` as in diffusers; `origin`, a paragraph for the README.md on where
+                the weights come from.
+
+        Raises:
+            ValueError: an option that would write a pickle or upload.
+        """
+        save_adapter(self, super().save_pretrained, save_directory, **kwargs)
 
     @torch.no_grad()
     def _initialise(self, unet: UNet2DConditionModel) -> None:
@@ -291,20 +336,6 @@ def _by_layer(modules: Iterable[tuple[str, nn.Module]]) -> nn.ModuleDict:
 def _key(layer: str) -> str:
     # A ModuleDict's keys may not contain dots.
     return layer.replace(".", "-")
-
-
-def key_report(info: Mapping[str, list[Any]]) -> str:
-    """What is wrong with loaded keys, one line each; empty when nothing is."""
-    lines = [f"  missing: {key}" for key in sorted(info["missing_keys"])]
-    lines += [f"  unexpected: {key}" for key in sorted(info["unexpected_keys"])]
-    lines += [
-        f"  other shape: {key} is {tuple(found)}, expected {tuple(expected)}"
-        for key, found, expected in sorted(info["mismatched_keys"])
-    ]
-    shown = lines[:20]
-    if len(lines) > len(shown):
-        shown.append(f"  … and {len(lines) - len(shown)} more")
-    return "\n".join([*shown, *info["error_msgs"]])
 
 
 def _describe(layer: AttentionLayer) -> str:

@@ -1,0 +1,95 @@
+"""How an adapter is written: safetensors and configuration by diffusers, then checksums and a card; never half of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from anystory.files import atomic_folder
+from anystory.models.checksums import SUMS, read_sums, sha256_of, write_sums
+from anystory.models.model_card import model_card
+
+if TYPE_CHECKING:
+    from anystory.models.adapter import SubjectAdapter
+
+__all__ = ["save_adapter"]
+
+CARD = "README.md"
+
+_WEIGHTS = "diffusion_pytorch_model"
+_UNKNOWN_ORIGIN = "Nothing is recorded about where these weights come from: whoever saved them can say it here."
+
+
+def save_adapter(
+    adapter: SubjectAdapter,
+    write: Callable[..., None],
+    folder: str | os.PathLike[str],
+    *,
+    safe_serialization: bool = True,
+    push_to_hub: bool = False,
+    origin: str = _UNKNOWN_ORIGIN,
+    variant: str | None = None,
+    **options: Any,
+) -> None:
+    """Writes an adapter's folder; see `SubjectAdapter.save_pretrained`.
+
+    Args:
+        adapter: what is written.
+        write: diffusers' `save_pretrained` of it.
+        folder: where to.
+        safe_serialization, push_to_hub: only their defaults are allowed.
+        origin: for the card.
+        variant: as in diffusers.
+        **options: for `write`.
+
+    Raises:
+        ValueError: an option that would write a pickle or upload, or `folder` is a file.
+    """
+    if not safe_serialization:
+        raise ValueError("`safe_serialization` must be True, got False: weights are written as safetensors")
+    if push_to_hub:
+        raise ValueError("`push_to_hub` must be False: save to a folder, look at it, then upload it with `hf upload`")
+    target = Path(folder)
+    if target.is_file():
+        raise ValueError(f"cannot save an adapter to {target}: expected a folder, but that is a file")
+
+    def fill(fresh: Path) -> None:
+        write(fresh, safe_serialization=True, variant=variant, **options)
+        (fresh / CARD).write_text(model_card(adapter, origin), encoding="utf-8")
+        write_sums(fresh, {file.name: sha256_of(file) for file in fresh.iterdir() if file.name != CARD})
+
+    if not target.exists():
+        with atomic_folder(target) as fresh:
+            fill(fresh)
+        return
+    with TemporaryDirectory(dir=target, prefix=".saving-") as inside:
+        fresh = Path(inside)
+        fill(fresh)
+        _move_into(fresh, target, variant)
+
+
+def _move_into(fresh: Path, target: Path, variant: str | None) -> None:
+    """Puts new files in place of old ones: a card that is there stays, weights of other variants too."""
+    written = read_sums(fresh)
+    if (target / CARD).exists():
+        (fresh / CARD).unlink()
+    # An old index would be read instead of the new weights, old shards beside them.
+    for file in list(target.iterdir()):
+        if file.name not in written and _is_weights_of(file.name, variant):
+            file.unlink()
+    kept = {name: digest for name, digest in read_sums(target).items() if (target / name).is_file()}
+    write_sums(fresh, kept | written)
+    for file in sorted(fresh.iterdir(), key=lambda file: file.name == SUMS):  # the checksums last
+        os.replace(file, target / file.name)
+
+
+def _is_weights_of(name: str, variant: str | None) -> bool:
+    """Whether diffusers would write a file of this name for the variant: weights, a shard, or the index."""
+    marked = re.escape(f".{variant}") if variant else ""
+    return bool(re.fullmatch(rf"{_WEIGHTS}(-\d+-of-\d+)?{marked}\.safetensors", name)) or bool(
+        re.fullmatch(rf"{_WEIGHTS}\.safetensors\.index{marked}\.json", name)
+    )
