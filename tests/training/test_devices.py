@@ -1,4 +1,4 @@
-"""Precision and attention of the forward pass: quick settings change the speed, not what is computed."""
+"""Precision, attention, layout and compilation: quick settings change the speed, not what is computed or written."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.resnet import ResnetBlock2D
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anystory.training.components import ModelFolder
-from anystory.training.devices import bf16_is_native, forward_pass
+from anystory.training.devices import (
+    bf16_is_native,
+    compile_blocks,
+    compiled_shapes,
+    follow_layout,
+    forward_pass,
+    set_layout,
+    uncompiled,
+)
+from anystory.training.loop import Stage, train
 from anystory.training.mini import run_stages
-from anystory.training.recipe import Recipe
+from anystory.training.recipe import Recipe, StageName
 from anystory.training.stages import build_stage
 from anystory.training.stream import collate
 
@@ -67,3 +79,107 @@ def test_a_bf16_run_keeps_fp32_weights(trained: tuple[Path, Recipe], tmp_path: P
     adapter = ModelFolder(tmp_path / "model", recipe).load("adapter")
     assert {p.dtype for p in adapter.parameters()} == {torch.float32}
     assert all(bool(p.isfinite().all()) for p in adapter.parameters())
+
+
+def losses_and_gradients(stage: Stage) -> dict[str, Tensor]:
+    """Everything one step computes: losses, and the gradient of every trained parameter that has one."""
+    parameters = stage.trained_parameters()
+    batch = collate([stage.fetch()(i) for i in range(2)])
+    with forward_pass(CPU, "fp32"):
+        losses = stage(batch, torch.Generator().manual_seed(1))
+    losses["loss"].backward()
+    found = {name: p.grad.clone() for name, p in parameters.items() if p.grad is not None}
+    stage.zero_grad(set_to_none=True)
+    return found | {name: value.detach() for name, value in losses.items()}
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("name", ["vae", "base", "encoder", "router"])
+def test_channels_last_computes_the_same(trained: tuple[Path, Recipe], name: StageName) -> None:
+    out, recipe = trained
+    stage = build_stage(name, ModelFolder(out / "model", recipe))
+    before, names = losses_and_gradients(stage), list(stage.state_dict())
+    parameters = [id(p) for p in stage.parameters()]
+    set_layout(stage, CPU, channels_last=True)
+    assert any(not p.is_contiguous() for p in stage.parameters()), "nothing was laid out anew"
+    assert [id(p) for p in stage.parameters()] == parameters, "an optimizer would hold others"
+    assert list(stage.state_dict()) == names
+    assert_close(losses_and_gradients(stage), before)
+    set_layout(stage, CPU, channels_last=False)
+    assert all(p.is_contiguous() for p in stage.parameters())
+
+
+def test_a_resumed_channels_last_run_equals_the_plain_one(recipe: Recipe, tmp_path: Path) -> None:
+    ends = {}
+    config = recipe.stages["vae"].model_copy(update={"decay_fraction": 0.0})
+    for channels_last in (False, True):
+        folder = tmp_path / str(channels_last)
+        for budget in (2, 4):
+            stage = build_stage("vae", ModelFolder(folder / "model", recipe))
+            train(stage, config, options(folder, resume=budget == 4, steps=budget, channels_last=channels_last))
+        ends[channels_last] = [
+            load_file(folder / part)
+            for part in ("vae/checkpoint/model.safetensors", "model/vae/diffusion_pytorch_model.safetensors")
+        ]
+    for plain, last in zip(ends[False], ends[True], strict=True):
+        assert_close(last, plain)
+
+
+def test_moments_take_the_layout_of_their_parameters() -> None:
+    convolution = nn.Conv2d(3, 4, 3)
+    set_layout(convolution, CPU, channels_last=True)
+    optimizer = torch.optim.AdamW(convolution.parameters(), fused=True)
+    convolution(torch.ones(1, 3, 8, 8)).square().sum().backward()
+    optimizer.step()
+    contiguous = optimizer.state[convolution.weight]["exp_avg"].contiguous()
+    optimizer.state[convolution.weight]["exp_avg"] = contiguous
+    follow_layout(optimizer)
+    followed = optimizer.state[convolution.weight]["exp_avg"]
+    assert followed.stride() == convolution.weight.stride() != contiguous.stride()
+    assert torch.equal(followed, contiguous)
+
+
+# Tracing alone shows that every block is captured and computes the same. Generating code for all of them takes minutes
+# on a CPU; `test_a_compiled_block_computes_the_same` does it for one.
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("encoder", "router")]
+
+
+@pytest.mark.parametrize("name", ["vae", "clip", "base", *SLOW])
+def test_traced_blocks_compute_the_same(trained: tuple[Path, Recipe], name: StageName) -> None:
+    out, recipe = trained
+    stage = build_stage(name, ModelFolder(out / "model", recipe))
+    before, names = losses_and_gradients(stage), list(stage.state_dict())
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()  # pyright: ignore
+    assert compile_blocks(stage, backend="aot_eager") > 0
+    with compiled_shapes(), torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):  # pyright: ignore
+        assert_close(losses_and_gradients(stage), before)
+    assert list(stage.state_dict()) == names
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # pyright: ignore
+    assert not torch._dynamo.utils.counters["graph_break"]  # pyright: ignore
+    with uncompiled():
+        assert_close(losses_and_gradients(stage), before)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for the CPU with g++")
+def test_a_compiled_block_computes_the_same() -> None:
+    torch.compiler.reset()
+    block = ResnetBlock2D(in_channels=8, temb_channels=None, groups=4)  # pyright: ignore[reportArgumentType]
+    x = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def outputs() -> list[Tensor]:
+        block.zero_grad()
+        y = block(x, None)
+        y.square().mean().backward()
+        return [y.detach(), *(p.grad.clone() for p in block.parameters() if p.grad is not None)]
+
+    plain = outputs()
+    assert compile_blocks(block) == 1
+    for found, expected in zip(outputs(), plain, strict=True):
+        torch.testing.assert_close(found, expected)

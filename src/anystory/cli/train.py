@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from anystory.cli.drawing import quiet_libraries
+
+if TYPE_CHECKING:
+    from anystory.training.prerender import Prerender
 
 PRECISIONS = ("auto", "bf16", "fp32")
 
@@ -36,6 +39,25 @@ def parse_minutes(text: str | None, stages: tuple[str, ...]) -> dict[str, float]
     return budget
 
 
+def prerender_settings(
+    count: int | None, *, workers: int | None, minutes: float | None, first: int | None
+) -> Prerender | None:
+    """What the --prerender options ask for.
+
+    Raises:
+        ValueError: one of the others without --prerender itself, or a time that is not positive.
+    """
+    given = {"workers": workers, "minutes": minutes, "first": first}
+    if count is None:
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"--prerender-{name} says how --prerender draws: give --prerender N as well")
+        return None
+    from anystory.training.prerender import Prerender
+
+    return Prerender(count, workers=workers, minutes=minutes, first=first or 0)
+
+
 def train(
     config: Annotated[str, typer.Argument(help="vae, clip, base, encoder, router; or mini: all five in order.")],
     out: Annotated[Path, typer.Option(help="Run folder: checkpoints, logs, sample pictures and the model.")],
@@ -57,6 +79,27 @@ def train(
     precision: Annotated[
         str, typer.Option(help="auto, bf16 or fp32; auto is bf16 where the processor multiplies in it.")
     ] = "auto",
+    compile: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Compile the heavy blocks. The default: on a GPU only."),
+    ] = None,
+    channels_last: Annotated[
+        bool | None,
+        typer.Option("--channels-last/--no-channels-last", help="Memory layout of convolutions. Default: on a GPU."),
+    ] = None,
+    prerender: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draw so many samples into memory first, not counted as --minutes; train on them."),
+    ] = None,
+    prerender_workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that draw them; one per core if not given.")
+    ] = None,
+    prerender_minutes: Annotated[
+        float | None, typer.Option(help="Stop drawing after so long and train on what is there.")
+    ] = None,
+    prerender_first: Annotated[
+        int | None, typer.Option(min=0, help="Stream position of the first: another one gives other samples.")
+    ] = None,
 ) -> None:
     """Train the models. Everything a run writes lies below --out; the finished parts gather in OUT/model."""
     from anystory.training.recipe import STAGES, load_recipe
@@ -69,6 +112,7 @@ def train(
         raise ValueError(f"--precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
     stages: Any = STAGES if config == "mini" else (config,)
     budget = parse_minutes(minutes, stages)
+    ahead = prerender_settings(prerender, workers=prerender_workers, minutes=prerender_minutes, first=prerender_first)
     loaded = load_recipe(recipe)
 
     if out.exists() and not out.is_dir():
@@ -76,6 +120,10 @@ def train(
     import torch
 
     quiet_libraries()
+    from anystory.training.devices import can_compile
+
+    if compile and not can_compile():
+        raise ValueError("--compile needs torch 2.6 or newer")
     from anystory.pipelines.assets import resolve_model
     from anystory.training.loop import RunOptions
     from anystory.training.mini import begin_with, pack, run_stages
@@ -90,6 +138,9 @@ def train(
         workers=workers,
         seed=seed,
         precision=cast(Any, precision),
+        compile=compile,
+        channels_last=channels_last,
+        prerender=ahead,
     )
     if start is not None:
         begin_with(Path(resolve_model(start)), options.model)

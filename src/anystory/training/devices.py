@@ -1,4 +1,7 @@
-"""Where a run computes and in what precision: accelerate's view of it, and what a CPU needs to be quick."""
+"""Where a run computes, in what precision and in what memory layout: accelerate's view of it, and what makes it quick.
+
+Parameter names, and what is written to disk, are the same with every setting here.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,13 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
+from diffusers.models.attention import FeedForward
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers.models.clip.modeling_clip import CLIPMLP
+
+from anystory.models.patch_autoencoder import PatchAutoencoder
 
 Precision = Literal["auto", "fp32", "bf16"]
 """`auto`: bf16 where the processor multiplies in it, else fp32. Weights and optimizer stay fp32 in every case."""
@@ -59,4 +68,67 @@ def forward_pass(device: torch.device, precision: Precision) -> Iterator[None]:
             torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
             stack.callback(torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp, before)
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield
+
+
+COMPILED_SHAPES = 64
+"""Shapes that one kind of block may be compiled for, over torch's own 8: the mini's stages need up to 39 in all."""
+
+
+def set_layout(module: nn.Module, device: torch.device, channels_last: bool) -> None:
+    """Move a module to `device`, its convolutions' weights channels-last in memory or as usual.
+
+    Parameters stay the same objects, so optimizers and names do not change.
+    """
+    module.to(device)
+    module.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)  # pyright: ignore
+
+
+@torch.no_grad()
+def follow_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lay the moments out as their parameters are: checkpoints hold them contiguous.
+
+    The fused step goes through both as they lie in memory, and mixes up the weights where they differ.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def can_compile() -> bool:
+    """Whether this torch can switch what it has compiled off again (2.6 and newer), which sample pictures need."""
+    return hasattr(torch.compiler, "set_stance")
+
+
+def compile_blocks(module: nn.Module, backend: str = "inductor") -> int:
+    """Compile the heavy blocks of a module in place: residual and feed-forward blocks, the autoencoder's halves.
+
+    Blocks, not whole networks: alike blocks share one compilation, which counts in a budget of minutes, and attention,
+    whose processors depend on the call's subjects, is left as it is. Returns how many there are. Run them inside
+    `compiled_shapes`.
+    """
+    blocks: list[nn.Module] = [m for m in module.modules() if isinstance(m, (ResnetBlock2D, FeedForward, CLIPMLP))]
+    for part in module.modules():
+        if isinstance(part, PatchAutoencoder):
+            blocks += [part.encoder, part.decoder]
+    for block in blocks:
+        block.compile(backend=backend)
+    return len(blocks)
+
+
+@contextmanager
+def compiled_shapes() -> Iterator[None]:
+    """Inside, every block is compiled for every shape it meets; torch would soon go on uncompiled, with a warning."""
+    with torch._dynamo.config.patch(recompile_limit=COMPILED_SHAPES):  # pyright: ignore
+        yield
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Inside, compiled blocks run as written: pictures come in shapes of their own, each a compilation otherwise."""
+    if not can_compile():
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
         yield

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +18,21 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from .checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint
-from .devices import Precision, forward_pass, make_accelerator
+from .devices import (
+    Precision,
+    can_compile,
+    compile_blocks,
+    compiled_shapes,
+    follow_layout,
+    forward_pass,
+    make_accelerator,
+    set_layout,
+    uncompiled,
+)
 from .ema import NamedEMA
 from .exports import exported_steps, note_export
+from .memory import memory_batches
+from .prerender import Prerender, draw_ahead
 from .progress import TrainingProgress
 from .recipe import StageConfig, StageName
 from .runlog import RunLog
@@ -75,6 +89,12 @@ class RunOptions:
     workers: int = 1
     seed: int = 0
     precision: Precision = "fp32"
+    compile: bool | None = None
+    """Compile the heavy blocks; None is on a GPU only."""
+    channels_last: bool | None = None
+    """Keep convolutions' weights channels-last in memory; None is on a GPU only."""
+    prerender: Prerender | None = None
+    """Draw so many samples into memory first and train on them, in epochs; None draws each when its turn comes."""
     quiet: bool = False
 
 
@@ -128,7 +148,9 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
         parameter.requires_grad_(False)
     for parameter in parameters.values():
         parameter.requires_grad_(True)
-    stage.to(accelerator.device)
+    on_gpu = accelerator.device.type == "cuda"
+    channels_last = on_gpu if options.channels_last is None else options.channels_last
+    set_layout(stage, accelerator.device, channels_last)
     optimizer = torch.optim.AdamW(
         parameters.values(),
         lr=config.learning_rate,
@@ -139,6 +161,7 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
     ema = NamedEMA(parameters, config.ema_decay)
     ema.model.to(accelerator.device)
     progress = load_checkpoint(found, parameters, ema.tensors, optimizer) if found else Progress()
+    follow_layout(optimizer)
 
     def spent() -> float:
         by_steps = progress.step / steps if steps else 0.0
@@ -148,16 +171,12 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
     if found and spent() >= 1 and exported_steps(options.model).get(stage.name) == progress.step:
         return progress
 
+    compiled = on_gpu and can_compile() if options.compile is None else options.compile
+    if compiled:
+        compile_blocks(stage)
     module, prepared_optimizer = accelerator.prepare(stage, optimizer)
     world, rank, chief = accelerator.num_processes, accelerator.process_index, accelerator.is_main_process
-    batches = stream_batches(
-        stage.fetch(),
-        start=progress.samples,
-        batch_size=config.batch_size,
-        workers=options.workers,
-        rank=rank,
-        world_size=world,
-    )
+    batches = _batches(stage, config, options, accelerator, progress.samples)
     log = RunLog(folder, progress, enabled=chief)
     bar = TrainingProgress(stage.name, enabled=chief and not options.quiet)
     start, before = time.monotonic(), progress.seconds
@@ -173,7 +192,7 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
         if chief:
             save_checkpoint(folder, parameters, ema.tensors, optimizer, progress)
 
-    with StopRequest() as stop, bar:
+    with StopRequest() as stop, bar, compiled_shapes() if compiled else nullcontext():
         try:
             while True:
                 # One clock for all processes: they must agree on the rate and on the last step.
@@ -205,7 +224,7 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
                     log.scalars(values, progress)
                     bar.update(spent(), progress, values)
                 if progress.step % config.sample_every == 0 and chief:
-                    with ema.applied():
+                    with ema.applied(), uncompiled():
                         log.picture(stage.sample_picture(), progress)
                 if time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes:
                     checkpoint()
@@ -215,9 +234,10 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
                 bar.note(f"stopped at step {progress.step}: {folder} holds a checkpoint, go on with --resume")
                 raise KeyboardInterrupt
             if chief:
-                with ema.applied():
+                with ema.applied(), uncompiled():
                     stage.before_export()
                     log.picture(stage.sample_picture(), progress)
+                    set_layout(stage, accelerator.device, channels_last=False)  # files hold tensors as they are named
                     stage.export(options.model)
                 note_export(options.model, stage.name, progress.step)
         finally:
@@ -225,6 +245,29 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
     # The next stage reads what the chief has written.
     accelerator.wait_for_everyone()
     return progress
+
+
+def _batches(
+    stage: Stage, config: StageConfig, options: RunOptions, accelerator: Accelerator, position: int
+) -> Iterator[Sample]:
+    """The batches after `position` samples: from memory, which is filled here and now, or drawn as they are needed."""
+    if options.prerender is None:
+        return stream_batches(
+            stage.fetch(),
+            start=position,
+            batch_size=config.batch_size,
+            workers=options.workers,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+    if accelerator.num_processes > 1:
+        raise ValueError("--prerender works in one process: leave it out or run without accelerate launch")
+    memory = draw_ahead(stage.fetch(), options.prerender, stage.name, options.quiet)
+    kept = accelerator.device if memory.move_to(accelerator.device) else "main memory"
+    if not options.quiet:
+        size = memory.nbytes / 2**30
+        print(f"[{stage.name}] {memory.count} samples, {size:.2f} GiB, kept on {kept}", file=sys.stderr, flush=True)
+    return memory_batches(memory, start=position, batch_size=config.batch_size, seed=options.seed)
 
 
 def _agree(accelerator: Accelerator, fraction: float, stop: bool) -> tuple[float, bool]:

@@ -45,7 +45,8 @@ def collate(samples: list[Sample]) -> Sample:
     return batch
 
 
-def _quiet_worker(_: int) -> None:
+def quiet_worker(_: int) -> None:
+    """What every drawing process does first; the argument is its number."""
     torch.set_num_threads(1)
     # Ctrl-C, and often SIGTERM, reach every process of the group: the parent decides, and needs its workers until then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -65,6 +66,6 @@ def stream_batches(
         num_workers=workers,
         collate_fn=collate,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_quiet_worker if workers else None,
+        worker_init_fn=quiet_worker if workers else None,
     )
     return iter(loader)

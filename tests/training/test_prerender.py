@@ -1,0 +1,215 @@
+"""Samples drawn ahead: the same ones as the stream's, each once an epoch, and never more than the clock allows."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from anystory.cli import app
+from anystory.training import data
+from anystory.training.components import ModelFolder
+from anystory.training.loop import train
+from anystory.training.memory import DEVICE_SHARE, SampleMemory, fits, memory_batches
+from anystory.training.prerender import CHUNK, Prerender, draw_ahead
+from anystory.training.recipe import Recipe
+from anystory.training.stages import build_stage
+from anystory.training.stream import Sample, collate, stream_batches
+
+from .test_loop import options
+
+scenes = partial(data.scene_sample, level="level1", size=16, seed=0)
+pairs = partial(
+    data.personal_sample, level="level1", size=16, reference_size=24, seed=3, min_subjects=1, max_subjects=2
+)
+
+
+def number(index: int) -> Sample:
+    return {"square": np.array([index, index**2]), "name": str(index)}
+
+
+def slow_number(index: int) -> Sample:
+    time.sleep(0.002)
+    return number(index)
+
+
+def refuses_at_fifty(index: int) -> Sample:
+    if index == 50:
+        raise ValueError("fifty is too many")
+    return number(index)
+
+
+def dies_at_fifty(index: int) -> Sample:
+    if index == 50:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number(index)
+
+
+def assert_equal(batch: Sample, expected: Sample) -> None:
+    assert batch.keys() == expected.keys()
+    for key, value in expected.items():
+        if isinstance(value, torch.Tensor):
+            assert batch[key].dtype == value.dtype
+            assert torch.equal(batch[key], value), key
+        else:
+            assert batch[key] == value
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("fetch", [scenes, pairs])
+def test_the_memory_holds_the_samples_of_the_stream(fetch: partial[Sample], workers: int) -> None:
+    count = CHUNK + 8
+    memory = draw_ahead(fetch, Prerender(count, first=5, workers=workers), "test", quiet=True)
+    stream = stream_batches(fetch, start=5, batch_size=count, workers=0)
+    assert_equal(memory.rows(torch.arange(count)), next(stream))
+    index = torch.tensor([7, 0, count - 1])
+    assert_equal(memory.rows(index), collate([fetch(5 + int(i)) for i in index]))
+
+
+def filled(count: int) -> SampleMemory:
+    return draw_ahead(number, Prerender(count, workers=0), "test", quiet=True)
+
+
+@pytest.mark.parametrize("batch_size", [3, 10, 25])
+def test_every_epoch_has_every_sample_once_in_an_order_of_its_own(batch_size: int) -> None:
+    batches = memory_batches(filled(10), start=0, batch_size=batch_size, seed=1)
+    names = [name for _ in range(10) for name in next(batches)["name"]]
+    epochs = [names[i : i + 10] for i in range(0, len(names), 10)]
+    assert len(epochs) >= 3
+    for epoch in epochs:
+        assert sorted(map(int, epoch)) == list(range(10))
+    assert epochs[0] != epochs[1]
+    other = next(memory_batches(filled(10), start=0, batch_size=10, seed=2))["name"]
+    assert other != epochs[0], "another seed is another order"
+
+
+def test_a_batch_belongs_together() -> None:
+    batch = next(memory_batches(filled(50), start=0, batch_size=20, seed=0))
+    assert [str(a) for a in batch["square"][:, 0].tolist()] == batch["name"]
+    assert torch.equal(batch["square"][:, 0] ** 2, batch["square"][:, 1])
+
+
+@pytest.mark.parametrize("done", [1, 4, 9])
+def test_a_resumed_run_goes_on_in_the_same_order(done: int) -> None:
+    memory = filled(10)
+    unbroken = memory_batches(memory, start=0, batch_size=4, seed=0)
+    for _ in range(done):
+        next(unbroken)
+    resumed = memory_batches(memory, start=4 * done, batch_size=4, seed=0)
+    for _ in range(5):
+        assert_equal(next(resumed), next(unbroken))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_drawing_ends_with_its_time_and_leaves_no_hole(workers: int) -> None:
+    began = time.monotonic()
+    settings = Prerender(1_000_000, workers=workers, minutes=0.5 / 60)
+    memory = draw_ahead(slow_number, settings, "test", quiet=True)
+    assert time.monotonic() - began < 30
+    assert CHUNK <= memory.count < 1_000_000
+    assert memory.count % CHUNK == 0
+    assert_equal(memory.rows(torch.arange(memory.count)), collate([number(i) for i in range(memory.count)]))
+
+
+def test_what_a_drawing_process_refuses_is_told() -> None:
+    with pytest.raises(ValueError, match="fifty is too many"):
+        draw_ahead(refuses_at_fifty, Prerender(1000, workers=2), "test", quiet=True)
+    assert not multiprocessing.active_children()
+
+
+def test_a_drawing_process_that_dies_is_noticed() -> None:
+    with pytest.raises(RuntimeError, match="died"):
+        draw_ahead(dies_at_fifty, Prerender(1000, workers=2), "test", quiet=True)
+    assert not multiprocessing.active_children()
+
+
+def test_a_signal_stops_the_drawing() -> None:
+    threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        draw_ahead(slow_number, Prerender(1_000_000, workers=2), "test", quiet=True)
+    assert not multiprocessing.active_children()
+
+
+def test_the_log_says_how_many_and_how_fast(capfd: pytest.CaptureFixture[str]) -> None:
+    draw_ahead(number, Prerender(40, workers=0), "vae")
+    assert "[vae] drew 40 of 40 samples" in capfd.readouterr().err
+
+
+def test_samples_stay_where_they_leave_room_to_train() -> None:
+    million = 1_000_000 * 128 * 128 * 4  # picture and instances
+    assert fits(million, 139 * 2**30)
+    assert not fits(million, 78 * 2**30)
+    assert fits(60, int(100 * DEVICE_SHARE) + 40)
+    memory = filled(4)
+    assert not memory.move_to(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [({"count": 0}, "count"), ({"first": -1}, "first"), ({"workers": -1}, "workers"), ({"minutes": 0.0}, "minutes")],
+)
+def test_bad_settings_are_named(values: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Prerender(**{"count": 1, **values})  # pyright: ignore[reportArgumentType]
+
+
+def test_too_many_samples_for_the_memory_are_refused() -> None:
+    with pytest.raises(ValueError, match="GiB of memory"):
+        SampleMemory({"image": np.zeros((1024, 1024, 3), np.uint8)}, 10**15)
+
+
+def test_a_resumed_run_from_memory_equals_the_unbroken_one(recipe: Recipe, tmp_path: Path) -> None:
+    ends = {}
+    config = recipe.stages["vae"].model_copy(update={"decay_fraction": 0.0})
+    ahead = Prerender(10, workers=0)  # batches of 4: the third goes over into the second epoch
+    for run, budgets in (("broken", (2, 4)), ("unbroken", (4,))):
+        for budget in budgets:
+            stage = build_stage("vae", ModelFolder(tmp_path / run / "model", recipe))
+            resume = budget != budgets[0]
+            train(stage, config, options(tmp_path / run, resume=resume, steps=budget, prerender=ahead))
+            shutil.rmtree(tmp_path / run / "model")  # a resumed run has its weights from the checkpoint alone
+        ends[run] = load_file(tmp_path / run / "vae" / "checkpoint" / "model.safetensors")
+    for key, value in ends["unbroken"].items():
+        assert torch.equal(value, ends["broken"][key]), key
+
+
+def test_drawing_does_not_count_as_training(recipe: Recipe, tmp_path: Path) -> None:
+    stage = build_stage("vae", ModelFolder(tmp_path / "model", recipe))
+    fetch = stage.fetch()
+
+    def slow(index: int) -> Sample:
+        time.sleep(0.2 if index < 2**40 else 0)
+        return fetch(index)
+
+    stage.fetch = lambda: slow  # pyright: ignore[reportAttributeAccessIssue]
+    began = time.monotonic()
+    ahead = Prerender(10, workers=0)
+    progress = train(stage, recipe.stages["vae"], options(tmp_path, steps=1, prerender=ahead))
+    assert time.monotonic() - began > 2
+    assert progress.seconds < 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--prerender-minutes", "2"], "--prerender-minutes says how --prerender draws"),
+        (["--prerender-first", "0"], "--prerender-first says how --prerender draws"),
+        (["--prerender", "9", "--prerender-minutes", "0"], "minutes must be positive"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_told(tmp_path: Path, arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, ["train", "vae", "--out", str(tmp_path / "run"), *arguments])
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+    assert not (tmp_path / "run").exists()
