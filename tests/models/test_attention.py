@@ -10,12 +10,12 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
 from anystory.models import EncodedSubjects, SubjectConditioning, unet_layout
-from anystory.models.attention import (
-    attention_with_lse,
+from anystory.models.injection import (
     dense_reference_attention,
     merged_reference_attention,
     slot_attention,
 )
+from anystory.models.log_sum_exp import attention_with_lse
 from models.tiny import encode, owned_by, seeded
 
 FIRST = "down_blocks.1.attentions.0.transformer_blocks.0"  # 4 × 4 pixels for an 8 × 8 latent

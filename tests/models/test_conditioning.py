@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anystory.models import EncodedSubjects, SubjectConditioning
-from anystory.models.conditioning import allowed_slots
+from anystory.models.regions import allowed_slots
 from models.tiny import encode, owned_by, seeded
 
 LAYER = "some.attn2"

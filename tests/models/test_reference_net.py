@@ -42,6 +42,16 @@ def test_features_are_those_of_the_unet_without_cross_attention(unet, size):
         torch.testing.assert_close(value, expected[layer], msg=layer)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+def test_pruning_changes_no_feature(unet, size):
+    pruned, whole = (ReferenceNet.from_unet(unet, pruned=pruned) for pruned in (True, False))
+    assert count(pruned) < count(whole)
+    latents, mask = torch.randn(2, 4, *size, generator=seeded(0)), torch.rand(2, 1, *size, generator=seeded(1))
+    with torch.no_grad():
+        for (layer, value), expected in zip(pruned(latents, mask).items(), whole(latents, mask).values(), strict=True):
+            assert torch.equal(value, expected), layer
+
+
 ATTENTION_EVERYWHERE = {
     "down_block_types": ("CrossAttnDownBlock2D",) * 3,
     "up_block_types": ("CrossAttnUpBlock2D",) * 3,

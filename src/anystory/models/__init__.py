@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from anystory.models.configs import PRESETS as PRESETS
     from anystory.models.configs import AdapterConfig as AdapterConfig
     from anystory.models.encoders import EncodedSubjects as EncodedSubjects
+    from anystory.models.fast_paths import FastPaths as FastPaths
     from anystory.models.layout import AttentionLayer as AttentionLayer
     from anystory.models.layout import unet_layout as unet_layout
     from anystory.models.reference_net import ReferenceNet as ReferenceNet
@@ -25,6 +26,7 @@ _HOMES = {
     "AdapterConfig": "configs",
     "AttentionLayer": "layout",
     "EncodedSubjects": "encoders",
+    "FastPaths": "fast_paths",
     "PRESETS": "configs",
     "ReferenceNet": "reference_net",
     "Router": "router",

@@ -1,4 +1,7 @@
-"""The two attention processors that inject routed subjects into a frozen U-Net (3.3), and their arithmetic.
+"""The two attention processors that inject routed subjects into a frozen U-Net (3.3).
+
+Their arithmetic is in `injection.py`, in `grouped_attention.py` where pixels are grouped by owner, and in
+`absorbed_router.py`; `SubjectConditioning.paths` says which of equal ways to take.
 
 Shapes: B samples, N subjects, S = N + 1 slots with the background last, L pixels of a layer, H heads of
 width e, m subject tokens of width c, T reference tokens of width d. With guidance the U-Net's batch is 2B:
@@ -7,17 +10,19 @@ width e, m subject tokens of width c, T reference tokens of width d. With guidan
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
+from anystory.models.absorbed_router import absorbed_logits, fold
 from anystory.models.conditioning import SubjectConditioning
+from anystory.models.grouped_attention import grouped_reference_attention, grouped_slot_attention
+from anystory.models.injection import dense_reference_attention, merged_reference_attention, slot_attention
+from anystory.models.log_sum_exp import fused_attention_with_lse
 from anystory.models.router import Router
-
-# A reference that does not own a pixel still gives the gate a gradient there. Its weight is imagined as at most the
-# owner's: a trained W̃ has logits far above the latent's own, and e^(that) would drown every other gradient.
-_MAX_IMAGINED_LOGIT = 0.0
 
 
 class KeyValue(nn.Module):
@@ -30,8 +35,13 @@ class KeyValue(nn.Module):
 
     def forward(self, features: Tensor, heads: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(…, T, source) -> keys and values, both (…, H, T, e)."""
+        key, value = self.project(features)
+        return split_heads(key.to(dtype), heads), split_heads(value.to(dtype), heads)
+
+    def project(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(…, T, source) -> keys and values with all heads together, both (…, T, H · e), in the weights' dtype."""
         features = features.to(self.to_k.weight.dtype)
-        return split_heads(self.to_k(features).to(dtype), heads), split_heads(self.to_v(features).to(dtype), heads)
+        return self.to_k(features), self.to_v(features)
 
 
 class RoutedCrossAttnProcessor:
@@ -76,19 +86,44 @@ class RoutedCrossAttnProcessor:
 
     def _subjects(self, cond: SubjectConditioning, attn: Attention, hidden_states: Tensor, query: Tensor) -> Tensor:
         """The sum over slots, (rows, H, L, e); rows as in the U-Net's batch."""
-        batch = cond.encoded.batch_size
-        routed_states, routed_query = hidden_states[-batch:], query[-batch:]
-        encoded = cond.encoded
-        logits = self.router(encoded.routing, routed_states, encoded.present) if cond.needs_router else None
-        weights = cond.decide(self.layer, hidden_states.shape[1], logits) * cond.slot_scales()[:, :, None]
+        encoded, batch, pixels = cond.encoded, cond.encoded.batch_size, hidden_states.shape[1]
+        logits = self._route(cond, hidden_states) if cond.needs_router else None
+        gate, scales = cond.decide(self.layer, pixels, logits), cond.slot_scales()
         # (B, S, H, m, e)
-        key, value = cond.cached(self.layer, lambda: self.projection(encoded.tokens, attn.heads, query.dtype))
-        term = slot_attention(routed_query, key, value, weights.to(query.dtype))
+        key, value = _keys_values(cond, self.layer, self.projection, encoded.tokens, attn.heads, query.dtype)
+        if cond.guidance and not cond.paths.conditional_only:
+            return self._both_halves(cond, query, key, value, gate * scales[:, :, None])
+        if cond.groups_pixels:
+            term = grouped_slot_attention(query[-batch:], key, value, cond.owners(self.layer, pixels), scales)
+        else:
+            term = slot_attention(query[-batch:], key, value, (gate * scales[:, :, None]).to(query.dtype))
         if not cond.guidance:
             return term
         if cond.unconditional == "base":
             return torch.cat([torch.zeros_like(term), term])
         return torch.cat([F.scaled_dot_product_attention(query[:batch], key[:, -1], value[:, -1]), term])
+
+    def _route(self, cond: SubjectConditioning, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
+        """Coarse and refined logits of the samples that are routed, both (B, S, L)."""
+        encoded, batch = cond.encoded, cond.encoded.batch_size
+        if cond.guidance and not cond.paths.conditional_only:
+            both = self.router(encoded.routing.repeat(2, 1, 1), hidden_states, encoded.present.repeat(2, 1))
+            return both[0][batch:], both[1][batch:]
+        routed = hidden_states[-batch:]
+        if not cond.paths.absorbed_router:
+            return self.router(encoded.routing, routed, encoded.present)
+        folded = cond.cached(f"{self.layer} folded", lambda: fold(self.router, encoded.routing))
+        return absorbed_logits(self.router, folded, encoded.routing, routed, encoded.present)
+
+    def _both_halves(
+        self, cond: SubjectConditioning, query: Tensor, key: Tensor, value: Tensor, weights: Tensor
+    ) -> Tensor:
+        """The plain form of guidance (D8): the unconditional half is a sample like others that is all background."""
+        background = torch.zeros_like(weights)
+        if cond.unconditional == "empty":
+            background[:, -1] = 1
+        weights = torch.cat([background, weights]).to(query.dtype)
+        return slot_attention(query, torch.cat([key, key]), torch.cat([value, value]), weights)
 
 
 class RoutedSelfAttnProcessor:
@@ -122,25 +157,70 @@ class RoutedSelfAttnProcessor:
             return self.base(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         if attention_mask is not None:
             raise ValueError("attention_mask is not supported in a self-attention that reads references")
-        cond, projection = subject_conditioning, self.projection
-        batch = cond.encoded.batch_size
+        cond, pixels = subject_conditioning, hidden_states.shape[1]
         cond.check_batch(len(hidden_states))
-        gate, bias = cond.gate_after(self.preceding, hidden_states.shape[1]), cond.reference_bias()
-        # Where nobody owns a pixel or every scale is 0, the plain attention is both exact and free.
-        active = (gate > 0) & (bias > float("-inf"))[:, :, None]
-        if not (gate.requires_grad or bool(active.any())):
-            return self.base(attn, hidden_states)
+        bias = cond.reference_bias()
+        if cond.paths.merged_attention and cond.groups_pixels:
+            groups = cond.reading_owners(self.preceding, pixels)
+            if not groups:  # the plain attention is both exact and free
+                return self.base(attn, hidden_states)
+            query, key, value = project_in(attn, hidden_states, hidden_states)
+            references = self._references(cond, attn, query.dtype)
+            return project_out(attn, grouped_reference_attention(query, key, value, *references, groups, bias))
 
+        gate = cond.gate_after(self.preceding, pixels)
+        # A compiled U-Net may not ask the data.
+        if not (gate.requires_grad or torch.compiler.is_compiling() or cond.reads_references(gate)):
+            return self.base(attn, hidden_states)
         query, key, value = project_in(attn, hidden_states, hidden_states)
+        references = self._references(cond, attn, query.dtype)
+        return project_out(attn, self._attend(cond, query, key, value, *references, gate, bias))
+
+    def _references(self, cond: SubjectConditioning, attn: Attention, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values of all references, (B, N, H, T, e)."""
+        assert self.projection is not None
         features = cond.encoded.features[self.layer]
-        # (B, N, H, T, e)
-        reference_key, reference_value = cond.cached(self.layer, lambda: projection(features, attn.heads, query.dtype))
-        attend = merged_reference_attention if gate.requires_grad else dense_reference_attention
-        attended = attend(query[-batch:], key[-batch:], value[-batch:], reference_key, reference_value, gate, bias)
-        if cond.guidance:  # D8: no reference keys in the unconditional half
+        return _keys_values(cond, self.layer, self.projection, features, attn.heads, dtype)
+
+    def _attend(
+        self,
+        cond: SubjectConditioning,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        reference_key: Tensor,
+        reference_value: Tensor,
+        gate: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
+        """Every pixel against every reference, with the gate saying which of them count."""
+        if gate.requires_grad:
+            attend = merged_reference_attention
+        elif cond.paths.merged_attention:
+            attend = partial(merged_reference_attention, attend=fused_attention_with_lse)
+        else:
+            attend = dense_reference_attention
+        if not cond.guidance:
+            return attend(query, key, value, reference_key, reference_value, gate, bias)
+        batch = cond.encoded.batch_size
+        if cond.paths.conditional_only:  # D8: no reference keys in the unconditional half
             unconditional = F.scaled_dot_product_attention(query[:batch], key[:batch], value[:batch])
-            attended = torch.cat([unconditional, attended])
-        return project_out(attn, attended)
+            routed = query[batch:], key[batch:], value[batch:]
+            return torch.cat([unconditional, attend(*routed, reference_key, reference_value, gate, bias)])
+        # The plain form: the unconditional half is a sample like others, of which no pixel reads a reference.
+        reference_key, reference_value = (torch.cat([part, part]) for part in (reference_key, reference_value))
+        gate, bias = torch.cat([torch.zeros_like(gate), gate]), torch.cat([bias, bias])
+        return attend(query, key, value, reference_key, reference_value, gate, bias)
+
+
+def _keys_values(
+    cond: SubjectConditioning, layer: str, projection: KeyValue, features: Tensor, heads: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Keys and values of a layer, (…, H, T, e): those computed with the encoding, else remembered for the call."""
+    if cond.paths.reuse and layer in cond.encoded.projected:
+        key, value = cond.encoded.projected[layer]
+        return split_heads(key.to(dtype), heads), split_heads(value.to(dtype), heads)
+    return cond.cached(layer, lambda: projection(features, heads, dtype))
 
 
 def project_in(attn: Attention, hidden_states: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -160,83 +240,3 @@ def project_out(attn: Attention, attended: Tensor) -> Tensor:
     """(B, H, L, e) -> (B, L, d) through the layer's own output projection and dropout."""
     assert attn.to_out is not None
     return attn.to_out[1](attn.to_out[0](attended.transpose(1, 2).flatten(2)))
-
-
-def slot_attention(query: Tensor, key: Tensor, value: Tensor, weights: Tensor) -> Tensor:
-    """`Σ_i w_i ⊙ Attn(Q, K_i, V_i)`: one softmax per slot, then one product with all slots' values.
-
-    Args:
-        query: (B, H, L, e).
-        key, value: (B, S, H, m, e).
-        weights: (B, S, L): η σ(M).
-
-    Returns:
-        (B, H, L, e).
-    """
-    keys, values = key.transpose(1, 2).flatten(2, 3), value.transpose(1, 2).flatten(2, 3)  # (B, H, S · m, e)
-    scores = torch.matmul(query * query.shape[-1] ** -0.5, keys.transpose(-2, -1))
-    shares = scores.unflatten(-1, (key.shape[1], -1)).softmax(dim=-1)  # (B, H, L, S, m)
-    weighted = shares * weights.transpose(1, 2)[:, None, :, :, None]
-    return torch.matmul(weighted.flatten(-2), values)
-
-
-def dense_reference_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    reference_key: Tensor,
-    reference_value: Tensor,
-    gate: Tensor,
-    bias: Tensor,
-) -> Tensor:
-    """Attention over own and all reference keys, with γ where the gate is 1 and −∞ elsewhere. The plain form.
-
-    Args:
-        query, key, value: (B, H, L, e).
-        reference_key, reference_value: (B, N, H, T, e).
-        gate: (B, N, L) one-hot or zero.
-        bias: (B, N) γ, may be −∞.
-
-    Returns:
-        (B, H, L, e).
-    """
-    tokens = reference_key.shape[3]
-    masked = bias[:, :, None].expand_as(gate).masked_fill(gate == 0, float("-inf"))  # (B, N, L)
-    mask = masked.transpose(1, 2).repeat_interleave(tokens, dim=2)  # (B, L, N · T)
-    mask = F.pad(mask, (key.shape[2], 0)).unsqueeze(1).to(query.dtype)
-    keys = torch.cat([key, reference_key.transpose(1, 2).flatten(2, 3)], dim=2)
-    values = torch.cat([value, reference_value.transpose(1, 2).flatten(2, 3)], dim=2)
-    return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-
-
-def merged_reference_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    reference_key: Tensor,
-    reference_value: Tensor,
-    gate: Tensor,
-    bias: Tensor,
-) -> Tensor:
-    """The same by merging maskless attentions, differentiable in the gate (part 3).
-
-    `out = (e^s o_self + Σ_i m_i e^{r_i+γ_i} o_i) / (e^s + Σ_i m_i e^{r_i+γ_i})`, with s and r_i the
-    log-sum-exp of the scores of the own and the reference's keys. Arguments and result as in
-    `dense_reference_attention`.
-    """
-    own, own_lse = attention_with_lse(query, key, value)
-    other, other_lse = attention_with_lse(query[:, None], reference_key, reference_value)  # (B, N, H, L, …)
-    gate, other_lse = gate[:, :, None], other_lse + bias[:, :, None, None]
-    peak = torch.maximum(own_lse, other_lse.masked_fill(gate == 0, float("-inf")).amax(dim=1)).detach()
-    own_weight = (own_lse - peak).exp()
-    other_weight = gate * (other_lse - peak[:, None]).clamp(max=_MAX_IMAGINED_LOGIT).exp()
-    total = own_weight + other_weight.sum(dim=1)
-    merged = (own_weight / total)[..., None] * own + ((other_weight / total[:, None])[..., None] * other).sum(dim=1)
-    return merged.to(query.dtype)
-
-
-def attention_with_lse(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention in plain operations, (…, L, e), and the log-sum-exp of its scores, (…, L) in float32."""
-    scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-2, -1)).float()
-    lse = scores.logsumexp(dim=-1)
-    return torch.matmul((scores - lse[..., None]).exp().to(value.dtype), value), lse

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from anystory.models.encoders import EncodedSubjects
+from anystory.models.fast_paths import ALL, DIFFERENTIABLE, FastPaths
+from anystory.models.owners import PixelGroup, group_pixels
+from anystory.models.regions import Size, allowed_slots, resize
 from anystory.models.router import RoutingMaps, gumbel_noise, one_hot, sigma
 
-Size = tuple[int, int]
-KeysValues = tuple[Tensor, Tensor]
+T = TypeVar("T")
 
 # Where the resized probability of a slot is zero its logarithm is cut here, far below any that could win.
 _SMALLEST_PROBABILITY = 1e-12
@@ -59,6 +61,8 @@ class SubjectConditioning:
     """What the unconditional half gets: `E_{N+1}` at every pixel (D8), or nothing but the base model."""
     record: Literal["loss", "pictures"] | None = None
     """Keep every layer's maps: "loss" with their graph, "pictures" detached, in float32 on the CPU."""
+    fast: FastPaths = ALL
+    """Which cheaper ways to the same result may be taken where no gradient is asked for."""
 
     maps: dict[str, RoutingMaps] = field(default_factory=dict, init=False, repr=False)
     """{cross-attention layer: maps} of the last U-Net call, in the order of execution."""
@@ -66,7 +70,9 @@ class SubjectConditioning:
     _latent_size: Size | None = field(default=None, init=False, repr=False)
     _decided: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
     _noise: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    _keys_values: dict[str, KeysValues] = field(default_factory=dict, init=False, repr=False)
+    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _owners: dict[tuple[str, Size], tuple[PixelGroup, ...]] = field(default_factory=dict, init=False, repr=False)
+    _reads: list[list[bool]] = field(default_factory=list, init=False, repr=False)
     _gates: dict[Size, Tensor] = field(default_factory=dict, init=False, repr=False)
     _allowed: dict[Size, Tensor] = field(default_factory=dict, init=False, repr=False)
 
@@ -86,9 +92,9 @@ class SubjectConditioning:
             raise ValueError(f"unconditional must be 'empty' or 'base', got {self.unconditional!r}")
         if self.record not in (None, "loss", "pictures"):
             raise ValueError(f"record must be None, 'loss' or 'pictures', got {self.record!r}")
-        ones = torch.ones(batch, subjects, device=self.encoded.present.device)
-        scales = ones if self.scales is None else self.scales
-        reference_scales = ones if self.reference_scales is None else self.reference_scales
+        scales, reference_scales = self.scales, self.reference_scales
+        self.scales = self.reference_scales = torch.ones(batch, subjects, device=self.encoded.present.device)
+        self._reads = [[True] * subjects for _ in range(batch)]
         self.set_step_scales(scales=scales, reference_scales=reference_scales)
 
     def set_step_scales(self, *, scales: Tensor | None = None, reference_scales: Tensor | None = None) -> None:
@@ -107,7 +113,9 @@ class SubjectConditioning:
         if reference_scales is not None:
             if (reference_scales < 0).any():
                 raise ValueError(f"reference_scales must be at least 0, got {reference_scales.tolist()}")
-            self.reference_scales = self._checked_scales("reference_scales", reference_scales).to(device)
+            checked = self._checked_scales("reference_scales", reference_scales)
+            self._reads = (checked > 0).tolist()
+            self.reference_scales = checked.to(device)
 
     def begin(self, latent_size: Size) -> None:
         """Starts one U-Net call on latents of this height and width; forgets the maps of the last one."""
@@ -115,6 +123,7 @@ class SubjectConditioning:
         self.maps = {}
         self._decided.clear()
         self._noise.clear()
+        self._owners.clear()
 
     # What the attention processors ask.
 
@@ -182,16 +191,41 @@ class SubjectConditioning:
         """
         if not self.use_router:
             return self._everywhere(pixels)[:, :-1]
+        return self._gate_at(layer, self.map_size(pixels))[:, :-1].flatten(2)
+
+    def owners(self, layer: str, pixels: int) -> tuple[PixelGroup, ...]:
+        """The pixels of each slot, by what cross-attention `layer` has decided, in a layer of L pixels (D7).
+
+        Raises:
+            ValueError: without the router no pixel has one owner.
+        """
+        if not self.use_router:
+            raise ValueError("without the router every slot is everywhere, and no pixel has one owner")
         size = self.map_size(pixels)
-        if self.gate_masks is not None:
-            return self._oracle_gate(self.gate_masks, size)[:, :-1].flatten(2)
-        logits, gate = self._decided[layer]
-        if logits.shape[-2:] != size:
-            logits = resize(logits.softmax(dim=1), size).clamp_min(_SMALLEST_PROBABILITY).log()
-            logits = logits.masked_fill(~self.encoded.present[:, :, None, None], float("-inf"))
-            # Antialiasing smears a region's edge over a neighbour: the regions rule once more at this size.
-            gate = self._sigma(f"{layer} resized to {size}", self._apply_regions(logits, size))
-        return gate[:, :-1].flatten(2)
+        # Two layers ask about most maps: the cross-attention that decided, and the self-attention after it.
+        if (layer, size) not in self._owners:
+            self._owners[layer, size] = group_pixels(self._gate_at(layer, size).flatten(2))
+        return self._owners[layer, size]
+
+    def reading_owners(self, layer: str, pixels: int) -> tuple[PixelGroup, ...]:
+        """The groups of `owners` that read a reference: neither background nor of reference scale 0."""
+        subjects = self.encoded.num_subjects
+        groups = self.owners(layer, pixels)
+        return tuple(group for group in groups if group.slot < subjects and self._reads[group.sample][group.slot])
+
+    def reads_references(self, gate: Tensor) -> bool:
+        """Whether any pixel of a gate (B, N, L) reads a reference; on a GPU this waits for the gate."""
+        return bool(((gate > 0) & (self.reference_bias() > float("-inf"))[:, :, None]).any())
+
+    @property
+    def paths(self) -> FastPaths:
+        """Which fast paths to take now: none where the plain way's gradient could be asked for."""
+        return DIFFERENTIABLE if torch.is_grad_enabled() or self.gumbel_temperature is not None else self.fast
+
+    @property
+    def groups_pixels(self) -> bool:
+        """Whether to group pixels by owner: they have one each, and the groups' sizes may depend on data."""
+        return self.paths.grouped_pixels and self.use_router and not torch.compiler.is_compiling()
 
     def slot_scales(self) -> Tensor:
         """(B, S) η of every slot; the background's is 1."""
@@ -203,18 +237,30 @@ class SubjectConditioning:
         assert self.reference_scales is not None
         return self.reference_scales.log()
 
-    def cached(self, layer: str, build: Callable[[], KeysValues]) -> KeysValues:
-        """`build()`, remembered for the next steps unless it may need a gradient."""
-        if torch.is_grad_enabled():
+    def cached(self, key: str, build: Callable[[], T]) -> T:
+        """`build()`, remembered for the next steps unless it may need a gradient or `fast.reuse` is off."""
+        if torch.is_grad_enabled() or not self.fast.reuse:
             return build()
-        if layer not in self._keys_values:
-            self._keys_values[layer] = build()
-        return self._keys_values[layer]
+        if key not in self._kept:
+            self._kept[key] = build()
+        return self._kept[key]
 
     # How it answers.
 
     def _everywhere(self, pixels: int) -> Tensor:
         return self.encoded.present.float()[:, :, None].expand(-1, -1, pixels)
+
+    def _gate_at(self, layer: str, size: Size) -> Tensor:
+        """σ of cross-attention `layer` at any size, (B, S, h, w)."""
+        if self.gate_masks is not None:
+            return self._oracle_gate(self.gate_masks, size)
+        logits, gate = self._decided[layer]
+        if logits.shape[-2:] == size:
+            return gate
+        logits = resize(logits.softmax(dim=1), size).clamp_min(_SMALLEST_PROBABILITY).log()
+        logits = logits.masked_fill(~self.encoded.present[:, :, None, None], float("-inf"))
+        # Antialiasing smears a region's edge over a neighbour: the regions rule once more at this size.
+        return self._sigma(f"{layer} resized to {size}", self._apply_regions(logits, size))
 
     def _sigma(self, key: str, logits: Tensor) -> Tensor:
         if self.gumbel_temperature is None:
@@ -275,31 +321,3 @@ class SubjectConditioning:
             raise ValueError("region_given names a subject that is not present")
         if (given & (regions.flatten(2).amax(dim=2).to(given.device) <= 0)).any():
             raise ValueError("regions: the region of a subject in region_given is empty")
-
-
-def allowed_slots(regions: Tensor, given: Tensor, size: Size) -> Tensor:
-    """Which slots a pixel may belong to.
-
-    Inside a fixed region: the subjects whose region it is. Elsewhere: background and subjects without one.
-
-    Args:
-        regions: (B, N, H, W) in [0, 1].
-        given: (B, N) bool: whose region counts.
-        size: (h, w) of the result.
-
-    Returns:
-        (B, N + 1, h, w) bool; no pixel is left without a slot.
-    """
-    given = given.to(regions.device)[:, :, None, None]
-    covered = resize(regions.float(), size)
-    # A region too small for this size keeps the pixels that it covers most, rather than none.
-    inside = given & (covered > 0) & (covered >= covered.amax(dim=(2, 3), keepdim=True).clamp(max=0.5))
-    free = ~inside.any(dim=1, keepdim=True)
-    return torch.cat([torch.where(given, inside, free), free], dim=1)
-
-
-def resize(masks: Tensor, size: Size) -> Tensor:
-    """Bilinear, antialiased resize of (B, S, H, W) in float32 (D7)."""
-    if masks.shape[-2:] == size:
-        return masks
-    return F.interpolate(masks, size=size, mode="bilinear", antialias=True, align_corners=False)

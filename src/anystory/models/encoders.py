@@ -6,7 +6,8 @@ m tokens of width c, d_r routing width, T reference tokens of width d.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
@@ -79,6 +80,9 @@ class EncodedSubjects:
     """{self-attention layer: (B, N, T, d)}: `G_i^l`, l = 2…L."""
     present: Tensor
     """(B, S) bool: False for padding; the background is always there."""
+    projected: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Keys and values of every layer, where `SubjectAdapter.project` has computed them ahead, all heads together:
+    {cross-attention: two of (B, S, m, inner width)} and {self-attention: two of (B, N, T, inner width)}."""
 
     @property
     def batch_size(self) -> int:
@@ -98,22 +102,31 @@ class EncodedSubjects:
         """
         if mask.shape != (self.batch_size,) or mask.dtype != torch.bool:
             raise ValueError(f"mask must be bool of shape ({self.batch_size},), got {mask.dtype} {tuple(mask.shape)}")
-        return replace(self, tokens=torch.where(mask[:, None, None, None], self.tokens[:, -1:], self.tokens))
+        tokens = torch.where(mask[:, None, None, None], self.tokens[:, -1:], self.tokens)
+        return replace(self, tokens=tokens, projected={})
 
     def repeat_interleave(self, repeats: int) -> EncodedSubjects:
-        """Every sample `repeats` times in a row, as diffusers repeats a prompt for several images."""
-        return EncodedSubjects(
-            tokens=self.tokens.repeat_interleave(repeats, dim=0),
-            routing=self.routing.repeat_interleave(repeats, dim=0),
-            features={layer: value.repeat_interleave(repeats, dim=0) for layer, value in self.features.items()},
-            present=self.present.repeat_interleave(repeats, dim=0),
-        )
+        """Every sample `repeats` times in a row, as diffusers repeats a prompt for several images.
+
+        A single sample is repeated without a copy: the results share its memory.
+        """
+
+        def repeat(value: Tensor) -> Tensor:
+            if len(value) == 1:
+                return value.expand(repeats, *value.shape[1:])
+            return value.repeat_interleave(repeats, dim=0)
+
+        return self._each(repeat, repeat)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> EncodedSubjects:
         """The same on another device or in another floating-point dtype."""
+        return self._each(lambda value: value.to(device=device, dtype=dtype), lambda mask: mask.to(device=device))
+
+    def _each(self, change: Callable[[Tensor], Tensor], change_mask: Callable[[Tensor], Tensor]) -> EncodedSubjects:
         return EncodedSubjects(
-            tokens=self.tokens.to(device=device, dtype=dtype),
-            routing=self.routing.to(device=device, dtype=dtype),
-            features={layer: value.to(device=device, dtype=dtype) for layer, value in self.features.items()},
-            present=self.present.to(device=device),
+            tokens=change(self.tokens),
+            routing=change(self.routing),
+            features={layer: change(value) for layer, value in self.features.items()},
+            present=change_mask(self.present),
+            projected={layer: (change(key), change(value)) for layer, (key, value) in self.projected.items()},
         )

@@ -80,13 +80,14 @@ class ReferenceNet(nn.Module):
     """A copy of the U-Net without cross-attention; runs at t = 0 without any text or size condition (D2).
 
     Built from diffusers' own U-Net, whose blocks skip a cross-attention that is None. Whatever follows the
-    last recorded hidden states cannot change a result nor get a gradient, and is left out.
+    last recorded hidden states cannot change a result nor get a gradient, and is left out (part 3).
 
     Args:
         unet_config: configuration of the base `UNet2DConditionModel`.
+        pruned: False keeps what follows the last recorded hidden states: more to compute for the same features.
     """
 
-    def __init__(self, unet_config: Mapping[str, Any]) -> None:
+    def __init__(self, unet_config: Mapping[str, Any], pruned: bool = True) -> None:
         super().__init__()
         # An inpainting U-Net reads more channels than a latent has; what a U-Net predicts is always a latent.
         self.latent_channels: int = unet_config.get("out_channels", 4)
@@ -103,15 +104,16 @@ class ReferenceNet(nn.Module):
         for name, block in transformer_blocks(self.unet):
             block.attn2 = block.norm2 = None
             block.attn1.set_processor(cast(Any, _RecordingAttnProcessor(f"{name}.attn1")))
-        self._drop_tail()
+        if pruned:
+            self._drop_tail()
         self.layers = tuple(layers[1:])
         """Names of the self-attention layers whose features are returned: all but the first."""
 
     @classmethod
-    def from_unet(cls, unet: UNet2DConditionModel) -> ReferenceNet:
+    def from_unet(cls, unet: UNet2DConditionModel, pruned: bool = True) -> ReferenceNet:
         """A ReferenceNet that starts from the U-Net's weights, on its device and in its dtype."""
         with unet.device:
-            net = cls(config_of_unet(unet))
+            net = cls(config_of_unet(unet), pruned)
         net.to(unet.dtype)
         net.copy_weights(unet)
         return net
