@@ -20,6 +20,7 @@ from torch import Tensor
 
 from anystory.models.adapter import SubjectAdapter
 from anystory.models.conditioning import SubjectConditioning
+from anystory.models.fast_paths import ALL, FastPaths
 from anystory.models.patch_autoencoder import PatchAutoencoder
 from anystory.pipelines import inputs
 from anystory.pipelines.encoding import SubjectEncoding, encode_references, stack_encodings
@@ -107,6 +108,7 @@ class AnyStoryMixin(LoadingMixin):
         unconditional: Literal["empty", "base"] = "empty",
         record_routing: bool | Sequence[int] = True,
         use_router: bool = True,
+        fast_paths: FastPaths = ALL,
         **kwargs: Any,
     ) -> Any:
         """Draw pictures with the given subjects in them.
@@ -125,6 +127,7 @@ class AnyStoryMixin(LoadingMixin):
                 those of these indices. A step of SDXL at 1024 × 1024 takes about 1 MB per picture.
             use_router: False injects every subject, and the background's tokens, at every pixel: what the paper
                 compares the router with. There is no routing to record then, and no fixed region.
+            fast_paths: Which cheaper ways to the same picture to take; all of them, unless you want to compare.
 
         Returns:
             `AnyStoryOutput(images, routing)`, or with `return_dict=False` the tuple (images, routing).
@@ -164,6 +167,7 @@ class AnyStoryMixin(LoadingMixin):
             use_router=use_router,
             guidance=self.do_classifier_free_guidance,
             unconditional=unconditional,
+            fast=fast_paths,
         )
 
         # 4. What happens between the parent's steps: recording, the caller's callback, schedules of scales
