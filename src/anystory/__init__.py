@@ -14,15 +14,38 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anystory.models.adapter import SubjectAdapter
     from anystory.models.configs import AdapterConfig
-    from anystory.pipelines.sdxl import AnyStoryPipeline
+    from anystory.pipelines.sdxl import (
+        AnyStoryControlNetImg2ImgPipeline,
+        AnyStoryControlNetInpaintPipeline,
+        AnyStoryControlNetPipeline,
+        AnyStoryImg2ImgPipeline,
+        AnyStoryInpaintPipeline,
+        AnyStoryPipeline,
+    )
     from anystory.subjects import Subject
 
 __version__ = "0.1.0"
 
-__all__ = ["AdapterConfig", "AnyStoryPipeline", "Subject", "SubjectAdapter", "__version__"]
+__all__ = [
+    "AdapterConfig",
+    "AnyStoryControlNetImg2ImgPipeline",
+    "AnyStoryControlNetInpaintPipeline",
+    "AnyStoryControlNetPipeline",
+    "AnyStoryImg2ImgPipeline",
+    "AnyStoryInpaintPipeline",
+    "AnyStoryPipeline",
+    "Subject",
+    "SubjectAdapter",
+    "__version__",
+]
 
 _HOME = {
     "AdapterConfig": "anystory.models.configs",
+    "AnyStoryControlNetImg2ImgPipeline": "anystory.pipelines.sdxl",
+    "AnyStoryControlNetInpaintPipeline": "anystory.pipelines.sdxl",
+    "AnyStoryControlNetPipeline": "anystory.pipelines.sdxl",
+    "AnyStoryImg2ImgPipeline": "anystory.pipelines.sdxl",
+    "AnyStoryInpaintPipeline": "anystory.pipelines.sdxl",
     "AnyStoryPipeline": "anystory.pipelines.sdxl",
     "Subject": "anystory.subjects",
     "SubjectAdapter": "anystory.models.adapter",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, EulerDiscreteScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import (
     CLIPImageProcessor,
@@ -25,13 +25,31 @@ from transformers import (
 from anystory.models.adapter import SubjectAdapter
 from anystory.models.configs import AdapterConfig
 from anystory.models.patch_autoencoder import PatchAutoencoder
-from anystory.pipelines.sdxl import AnyStoryPipeline
+from anystory.pipelines.loading import LoadingMixin
+from anystory.pipelines.sdxl import (
+    AnyStoryControlNetImg2ImgPipeline,
+    AnyStoryControlNetInpaintPipeline,
+    AnyStoryControlNetPipeline,
+    AnyStoryImg2ImgPipeline,
+    AnyStoryInpaintPipeline,
+    AnyStoryPipeline,
+)
 from anystory.subjects import Subject
 
 SIZE = 32
 """Side of the tiny pipelines' pictures: latents of 16 × 16 ("sdxl") or 8 × 8 ("mini")."""
 
 _CLIP_WIDTH = 32
+
+KINDS: dict[str, Any] = {
+    "text": AnyStoryPipeline,
+    "image": AnyStoryImg2ImgPipeline,
+    "inpaint": AnyStoryInpaintPipeline,
+    "control": AnyStoryControlNetPipeline,
+    "control image": AnyStoryControlNetImg2ImgPipeline,
+    "control inpaint": AnyStoryControlNetInpaintPipeline,
+}
+"""Every pipeline of ours."""
 
 
 def tokenizer() -> CLIPTokenizer:
@@ -59,7 +77,9 @@ def _text_encoder(kind: Any, layers: int = 2) -> Any:
     return kind(config).eval()
 
 
-def unet(cross_attention_dim: int, sample_size: int, latent_channels: int = 4) -> UNet2DConditionModel:
+def unet(
+    cross_attention_dim: int, sample_size: int, latent_channels: int = 4, in_channels: int | None = None
+) -> UNet2DConditionModel:
     """SDXL's layout: text and size embeddings added to time, deeper transformers further down."""
     sizes: dict[str, Any] = {
         "block_out_channels": (32, 64),
@@ -69,7 +89,7 @@ def unet(cross_attention_dim: int, sample_size: int, latent_channels: int = 4) -
     return UNet2DConditionModel(
         **sizes,
         sample_size=sample_size,
-        in_channels=latent_channels,
+        in_channels=in_channels or latent_channels,
         out_channels=latent_channels,
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -81,6 +101,19 @@ def unet(cross_attention_dim: int, sample_size: int, latent_channels: int = 4) -
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=_CLIP_WIDTH + 6 * 8,
     ).eval()
+
+
+def controlnet(base: UNet2DConditionModel, vae_factor: int, seed: int = 7) -> ControlNetModel:
+    """A ControlNet for a U-Net; its last layers, zero in a fresh one, are random, so that it acts."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        # One halving of the picture per channel but the first, down to the latents' size.
+        channels = (8, 16, 16)[: vae_factor.bit_length()]
+        net = ControlNetModel.from_unet(base, conditioning_embedding_out_channels=channels).eval()
+        for name, parameter in net.named_parameters():
+            if "controlnet_" in name and name.endswith("weight"):
+                torch.nn.init.normal_(parameter, std=0.2)
+    return net
 
 
 def image_encoder() -> CLIPVisionModelWithProjection:
@@ -119,18 +152,20 @@ def adapter_config() -> AdapterConfig:
     )
 
 
-def components(layout: str = "sdxl", seed: int = 0) -> dict[str, Any]:
+def components(layout: str = "sdxl", seed: int = 0, latent_channels: int = 4) -> dict[str, Any]:
     """All components of a tiny `AnyStoryPipeline`.
 
     Args:
         layout: "sdxl" (two text encoders, AutoencoderKL) or "mini" (the second text encoder only,
             PatchAutoencoder).
         seed: Of the weights; the global random state is left as it was.
+        latent_channels: Of the "mini" layout.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         both = layout == "sdxl"
-        base = unet(2 * _CLIP_WIDTH, SIZE // 2) if both else unet(_CLIP_WIDTH, SIZE // 4)
+        width, sample_size = (2 * _CLIP_WIDTH, SIZE // 2) if both else (_CLIP_WIDTH, SIZE // 4)
+        base = unet(width, sample_size, latent_channels)
         adapter = SubjectAdapter.from_unet(base, adapter_config()).eval()
         for name, parameter in adapter.named_parameters():
             if "cross_projections" in name or "routers" in name:
@@ -144,7 +179,7 @@ def components(layout: str = "sdxl", seed: int = 0) -> dict[str, Any]:
             vae: Any = AutoencoderKL(**sizes, norm_num_groups=8, scaling_factor=0.5)
         else:
             vae = PatchAutoencoder(
-                latent_channels=4, block_out_channels=(16, 16, 16), encoder_width=16, norm_num_groups=8
+                latent_channels=latent_channels, block_out_channels=(16, 16, 16), encoder_width=16, norm_num_groups=8
             )
         return {
             "vae": vae.eval(),
@@ -163,12 +198,60 @@ def components(layout: str = "sdxl", seed: int = 0) -> dict[str, Any]:
         }
 
 
-def pipeline(layout: str = "sdxl", seed: int = 0, **changes: Any) -> AnyStoryPipeline:
+def pipeline(layout: str = "sdxl", seed: int = 0, latent_channels: int = 4, **changes: Any) -> AnyStoryPipeline:
     """A tiny pipeline without progress bar."""
-    parts: dict[str, Any] = components(layout, seed) | {"add_watermarker": False} | changes
+    parts: dict[str, Any] = components(layout, seed, latent_channels) | {"add_watermarker": False} | changes
     pipe = AnyStoryPipeline(**parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def pipeline_of(kind: str, layout: str = "sdxl", seed: int = 0, **changes: Any) -> Any:
+    """A tiny pipeline of a kind in `KINDS`."""
+    pipe = pipeline(layout, seed, **changes)
+    if "control" not in kind:
+        return KINDS[kind].from_pipe(pipe)
+    return KINDS[kind].from_pipe(pipe, controlnet=controlnet(pipe.unet, pipe.vae_scale_factor))
+
+
+def stock_of(pipe: Any) -> Any:
+    """The diffusers pipeline on the same components."""
+    kind = type(pipe).__mro__[type(pipe).__mro__.index(LoadingMixin) + 1]
+    parts: dict[str, Any] = {name: part for name, part in pipe.components.items() if name != "adapter"}
+    stock = kind(**parts, add_watermarker=False)
+    stock.set_progress_bar_config(disable=True)
+    return stock
+
+
+def picture(width: int = SIZE, height: int = SIZE) -> Image.Image:
+    """A gradient with a bright square."""
+    y, x = np.mgrid[:height, :width]
+    rgb = np.stack([x * 255 // width, y * 255 // height, np.full_like(x, 90)], axis=-1).astype(np.uint8)
+    rgb[height // 4 : height // 2, width // 4 : width // 2] = 240
+    return Image.fromarray(rgb)
+
+
+def mask(width: int = SIZE, height: int = SIZE) -> Image.Image:
+    """White in the right half."""
+    white = np.zeros((height, width), np.uint8)
+    white[:, width // 2 :] = 255
+    return Image.fromarray(white)
+
+
+def given(kind: str, width: int = SIZE, height: int = SIZE) -> dict[str, Any]:
+    """The pictures that a pipeline of a kind is called with, and four steps of which all or half are made."""
+    found: dict[str, Any] = {"num_inference_steps": 4}
+    if kind != "text":
+        found["image"] = picture(width, height)
+    if "image" in kind or "inpaint" in kind:
+        found["strength"] = 0.5
+        if "control" in kind:
+            found["control_image"] = picture(width, height).rotate(180)
+    if "inpaint" in kind:
+        found["mask_image"] = mask(width, height)
+    if "image" not in kind:
+        found |= {"width": width, "height": height}
+    return found
 
 
 def subject(colour: tuple[int, int, int] = (200, 40, 40), name: str | None = None, **settings: Any) -> Subject:

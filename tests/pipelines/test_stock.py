@@ -8,21 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
-from PIL import Image
 
-from anystory.pipelines.mixin import AnyStoryMixin
 from anystory.pipelines.sdxl import AnyStoryPipeline
 
-from .helpers import components, draw, generator, pipeline, subject
-
-
-def stock_of(pipe: AnyStoryPipeline) -> Any:
-    """The diffusers pipeline on the same components."""
-    parts: dict[str, Any] = {name: part for name, part in pipe.components.items() if name != "adapter"}
-    stock = StableDiffusionXLPipeline(**parts, add_watermarker=False)
-    stock.set_progress_bar_config(disable=True)
-    return stock
+from .helpers import components, draw, generator, pipeline, stock_of, subject
 
 
 @pytest.mark.parametrize("nobody", [None, [], [[]]])
@@ -131,29 +120,3 @@ def test_a_lora_on_the_unet_acts_on_pictures_with_subjects_too():
     off = draw(pipe, subjects=fox, cross_attention_kwargs={"scale": 0.0}).images
     assert np.abs(with_lora - before).max() > 1e-3
     np.testing.assert_allclose(off, before, atol=1e-5)
-
-
-# --- other pipelines of the same kind ---
-
-
-class ImageToImage(AnyStoryMixin, StableDiffusionXLImg2ImgPipeline):
-    """All that another diffusers pipeline takes: where its picture's size comes from."""
-
-    def _picture_size(self, values):
-        return values["image"][0].height, values["image"][0].width
-
-
-def test_another_diffusers_pipeline_is_one_short_class():
-    pipe = ImageToImage(**components("sdxl"), add_watermarker=False)
-    parts: dict[str, Any] = {name: part for name, part in pipe.components.items() if name != "adapter"}
-    stock: Any = StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False)
-    for one in (pipe, stock):
-        one.set_progress_bar_config(disable=True)
-    picture = Image.new("RGB", (48, 32), "teal")
-    arguments: dict[str, Any] = {"image": [picture], "strength": 0.5, "num_inference_steps": 4}
-    assert np.array_equal(draw(pipe, **arguments).images, draw(stock, **arguments).images)
-    region = subject(region=(0, 0, 0.5, 1), scale_start=0.5)
-    out = draw(pipe, ["a", "b"], subjects=[region], **(arguments | {"image": [picture] * 2}))
-    assert out.images.shape == (2, 32, 48, 3)
-    assert out.routing.steps == (0, 1)
-    assert out.routing.masks(image=1)[0, :, :20].all()

@@ -7,6 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+import torch
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+
 from anystory.pipelines.encoding import SubjectEncoding
 from anystory.subjects import Subject
 
@@ -15,8 +20,10 @@ __all__ = [
     "SubjectLike",
     "Subjects",
     "check_numbers",
+    "check_pictures",
     "check_record",
     "check_size",
+    "given_picture_size",
     "subject_rows",
 ]
 
@@ -59,10 +66,11 @@ def subject_rows(subjects: Any, prompts: int | None) -> Rows:
 
 
 def check_numbers(values: Mapping[str, Any]) -> None:
-    """Check the numbers of a call that diffusers itself does not look at.
+    """Check the numbers of a call that diffusers itself does not look at, or only after the references are encoded.
 
     Raises:
-        ValueError: a guidance that is no finite number, or a count that is no positive integer.
+        ValueError: a guidance that is no finite number, a count that is no positive integer, or a strength outside
+            0…1 or that leaves no step.
     """
     for name in ("guidance_scale", "guidance_rescale"):
         value = values.get(name)
@@ -72,6 +80,25 @@ def check_numbers(values: Mapping[str, Any]) -> None:
         value = values.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise ValueError(f"`{name}` must be a positive integer, got {value!r}")
+    strength = values.get("strength")
+    if strength is not None and not (_is_number(strength) and 0 <= strength <= 1):
+        raise ValueError(f"`strength` must be a number from 0 to 1, got {strength!r}")
+    own_steps = any(values.get(name) is not None for name in ("timesteps", "sigmas", "denoising_start"))
+    if strength is not None and not own_steps and int(values["num_inference_steps"] * strength) < 1:
+        raise ValueError(
+            f"`strength` {strength} leaves none of {values['num_inference_steps']} steps: raise one of the two"
+        )
+
+
+def check_pictures(values: Mapping[str, Any]) -> None:
+    """Check that the pictures a pipeline starts from are there.
+
+    Raises:
+        ValueError: one of them is None.
+    """
+    for name in ("image", "mask_image", "control_image"):
+        if name in values and values[name] is None:
+            raise ValueError(f"`{name}` must be a picture, got None")
 
 
 def check_size(height: int, width: int, multiple: int) -> None:
@@ -85,6 +112,37 @@ def check_size(height: int, width: int, multiple: int) -> None:
             lower = max(value // multiple, 1) * multiple
             near = f"{lower} or {lower + multiple}"
             raise ValueError(f"`{name}` must be a multiple of {multiple}, got {value}: {near} would do")
+
+
+def given_picture_size(
+    name: str, image: Any, processor: VaeImageProcessor, sizes: Mapping[str, Any] | None = None
+) -> tuple[int, int]:
+    """The size of the picture that diffusers draws from a given one.
+
+    Args:
+        name: The argument, for messages.
+        image: A picture or list of pictures of any kind that `processor` takes.
+        processor: The pipeline's own.
+        sizes: The call's `height` and `width`, where it takes them.
+
+    Returns:
+        (H, W) in pixels: the given size, or the first picture's, rounded down to what the VAE needs.
+
+    Raises:
+        ValueError: none of these kinds, or a side that rounds down to nothing.
+    """
+    first = image
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]  # of a batch, or of the pictures of several ControlNets
+    if not isinstance(first, (Image.Image, np.ndarray, torch.Tensor)):
+        raise ValueError(f"`{name}` must be a PIL image, an array or a tensor, or a list of them, got {_kind(image)}")
+    sizes = sizes or {}
+    try:
+        shape = processor.preprocess(first, height=sizes.get("height"), width=sizes.get("width")).shape
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise ValueError(f"`{name}` cannot be used as a picture: {error}") from None
+    factor = processor.config.vae_scale_factor if shape[1] == processor.config.vae_latent_channels else 1
+    return shape[-2] * factor, shape[-1] * factor
 
 
 def check_record(value: Any) -> range | frozenset[int]:

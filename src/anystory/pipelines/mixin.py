@@ -12,9 +12,10 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import torch
+from diffusers import StableDiffusionXLControlNetInpaintPipeline, StableDiffusionXLPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
 
@@ -23,9 +24,11 @@ from anystory.models.conditioning import SubjectConditioning
 from anystory.models.fast_paths import ALL, FastPaths
 from anystory.models.patch_autoencoder import PatchAutoencoder
 from anystory.pipelines import inputs
+from anystory.pipelines.conversion import ConversionMixin
 from anystory.pipelines.encoding import SubjectEncoding, encode_references, stack_encodings
 from anystory.pipelines.inputs import Rows, Subjects
 from anystory.pipelines.loading import LoadingMixin
+from anystory.pipelines.offload import OffloadMixin
 from anystory.pipelines.output import AnyStoryOutput
 from anystory.pipelines.routing_record import RoutingRecord
 from anystory.pipelines.steps import ScaleSchedule, StepHook
@@ -36,9 +39,11 @@ __all__ = ["AnyStoryMixin"]
 _CONDITIONING = "subject_conditioning"
 # What diffusers' SDXL pipelines still read from their `**kwargs`; they ignore everything else in there.
 _DEPRECATED = {"callback", "callback_steps"}
+# Between them they take every argument of the SDXL pipelines: a model's own values serve whichever it is used with.
+_ALL_ARGUMENTS = (StableDiffusionXLPipeline, StableDiffusionXLControlNetInpaintPipeline)
 
 
-class AnyStoryMixin(LoadingMixin):
+class AnyStoryMixin(OffloadMixin, ConversionMixin, LoadingMixin):
     """Subjects for a diffusers pipeline with an SDXL-like U-Net. Put it before the pipeline among the bases.
 
     Args:
@@ -46,14 +51,12 @@ class AnyStoryMixin(LoadingMixin):
         adapter: The trained parts of AnyStory; without it the pipeline is the stock one, without subjects. It
             is a component: it moves, saves and loads with the rest.
         default_call: The model's own values for arguments of the parent's call, e.g.
-            `{"num_inference_steps": 25, "guidance_scale": 7.5}`; saved in `model_index.json`.
+            `{"num_inference_steps": 25, "guidance_scale": 7.5}`; saved in `model_index.json`. A value for another
+            pipeline's argument (`strength` in text to image) is kept for that one.
 
     Raises:
-        ValueError: a default for something that is no argument of the parent's call.
+        ValueError: a default for something that no SDXL pipeline takes.
     """
-
-    # The adapter's parts are called from inside the U-Net, where no offloading hook would bring them in.
-    _exclude_from_cpu_offload: ClassVar[list[str]] = ["adapter"]
 
     # Set by the parent.
     unet: Any
@@ -71,7 +74,8 @@ class AnyStoryMixin(LoadingMixin):
     ) -> None:
         super().__init__(*args, **components)
         self.register_modules(adapter=adapter)
-        known = inspect.signature(self._parent_call).parameters
+        known = {name for kind in _ALL_ARGUMENTS for name in inspect.signature(kind.__call__).parameters}
+        known |= inspect.signature(self._parent_call).parameters.keys()
         for name, value in (default_call or {}).items():
             if name not in known:
                 raise ValueError(f"`default_call` has {name!r}: {value!r}, no argument of {type(self).__name__}")
@@ -146,6 +150,7 @@ class AnyStoryMixin(LoadingMixin):
         rows = inputs.subject_rows(subjects, _count_prompts(values))
         if not rows:  # the stock pipeline, untouched
             return _output(self._parent_call(**arguments).images, None, return_dict)
+        inputs.check_pictures(values)
         height, width = self._picture_size(values)
         self._check_subject_call(values, height, width)
 
@@ -225,13 +230,13 @@ class AnyStoryMixin(LoadingMixin):
             raise TypeError(f"{type(self).__name__} takes no argument {', '.join(map(repr, unknown))}")
         arguments |= extra
         for name, value in self.config["default_call"].items():
-            if arguments.get(name) is None:
+            if name in signature.parameters and arguments.get(name) is None:
                 arguments[name] = value
         defaults = {name: p.default for name, p in signature.parameters.items() if p.default is not p.empty}
         return arguments, defaults | arguments
 
     def _picture_size(self, values: Mapping[str, Any]) -> tuple[int, int]:
-        """(H, W) of the pictures to come; an image-to-image pipeline would read it off its image."""
+        """(H, W) of the pictures to come; a pipeline that is given a picture may read it off that."""
         native = self.default_sample_size * self.vae_scale_factor
         return values.get("height") or native, values.get("width") or native
 
@@ -264,6 +269,7 @@ class AnyStoryMixin(LoadingMixin):
                 device=self._execution_device,
             )
             encoded = dict(zip(fresh, encodings, strict=True))
+            self._references_are_encoded()
         return [[s if isinstance(s, SubjectEncoding) else encoded[id(s)] for s in row] for row in rows]
 
     def _regions(self, pictures: list[list[Subject]], height: int, width: int) -> tuple[Tensor | None, Tensor | None]:
