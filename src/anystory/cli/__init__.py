@@ -29,6 +29,7 @@ VERBS = {
     "demo": Verb("anystory.cli.demo", "demo", "Draw the demo: one, two and look-alike subjects."),
     "world": Verb("anystory.cli.world", "app", "Draw StoryWorld scenes, characters and sheets."),
     "train": Verb("anystory.cli.train", "train", "Train the models."),
+    "eval": Verb("anystory.cli.evaluate", "app", "Measure a model."),
     "judge": Verb("anystory.cli.judge", "app", "Train and check the reader of StoryWorld pictures."),
 }
 
