@@ -545,3 +545,33 @@ def test_fit_without_margin_fills_the_square():
     np.testing.assert_array_equal(mask, np.pad(np.ones((10, 20)), ((5, 5), (0, 0))))
     np.testing.assert_array_equal(np.asarray(image)[..., 0], 255 * (1 - mask))
     assert box == (0, 0, 20, 10)
+
+
+# --- several photos ---
+
+
+def test_photos_are_subjects_of_one_picture_each():
+    both = Subject([blob(), with_alpha(blob(GREEN))], [blob_mask(), None], name="Ann", scale=0.5)
+    first, second = both.photos
+    assert (first.image, first.mask is None, second.mask) == (both.image[0], False, None)
+    assert (second.name, second.scale) == ("Ann", 0.5)
+    assert first.photos == (first,)
+    assert [photo.prepare(64).cutout for photo in both.photos] == ["mask", "alpha"]
+    assert repr(both).startswith("Subject([<PIL RGB ")
+    with pytest.raises(ValueError, match="has 2 photos: prepare each of its `photos`"):
+        both.prepare(64)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "message"),
+    [
+        ([], None, "`image` must be a picture or a list of at least one, got \\[\\]"),
+        ([["a.png"]], None, "`image` must be a picture or a list of at least one"),
+        ("a.png", ["m.png"], "`mask` must be one mask for one picture, got a list of 1"),
+        (["a.png", "b.png"], "m.png", "`mask` must be a list with a mask or None for each of 2 photos, got 'm.png'"),
+        (["a.png", "b.png"], ["m.png"], "`mask` must be a list with a mask or None for each of 2 photos"),
+    ],
+)
+def test_photos_and_masks_that_do_not_match(image, mask, message):
+    with pytest.raises(ValueError, match=message):
+        Subject(image, mask)

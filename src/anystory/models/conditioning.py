@@ -233,9 +233,10 @@ class SubjectConditioning:
         return F.pad(self.scales, (0, 1), value=1.0)
 
     def reference_bias(self) -> Tensor:
-        """(B, N) γ = log of the reference scales; −∞ where they are 0."""
+        """(B, N) γ = log of the reference scales, per copy of the keys; −∞ where they are 0."""
         assert self.reference_scales is not None
-        return self.reference_scales.log()
+        copies = self.encoded.copies
+        return self.reference_scales.log() if copies is None else (self.reference_scales / copies).log()
 
     def cached(self, key: str, build: Callable[[], T]) -> T:
         """`build()`, remembered for the next steps unless it may need a gradient or `fast.reuse` is off."""

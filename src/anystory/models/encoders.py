@@ -6,7 +6,7 @@ m tokens of width c, d_r routing width, T reference tokens of width d.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -60,6 +60,29 @@ def encode_slots(qformer: IPAdapterPlusImageProjection, images: Tensor, zero: Te
     return torch.cat([encoded.unflatten(0, (batch, subjects)), background], dim=1)
 
 
+def join_photos(
+    qformer: IPAdapterPlusImageProjection, by_photo: Tensor, hidden: Tensor, photos: Sequence[range]
+) -> Tensor:
+    """What a QFormer makes of subjects by several photos: their hidden states are one sequence (D15).
+
+    Args:
+        qformer: queries (m) of width c.
+        by_photo: (U + 1, m, c): what it made of each of U photos alone, and of the zero image.
+        hidden: (U, P, Dc) hidden states of the photos.
+        photos: for each of N subjects, which of the U are of it.
+
+    Returns:
+        (N + 1, m, c); a subject with one photo keeps what that gave.
+    """
+
+    def subject(own: range) -> Tensor:
+        if len(own) == 1:
+            return by_photo[own.start]
+        return qformer(hidden[own.start : own.stop].flatten(0, 1)[None])[0]
+
+    return torch.stack([*map(subject, photos), by_photo[-1]])
+
+
 def scatter_present(values: Tensor, present: Tensor) -> Tensor:
     """Puts rows (number present, …) back at their places among (B · N, …); absent rows are zero."""
     flat = present.flatten()
@@ -80,6 +103,10 @@ class EncodedSubjects:
     """{self-attention layer: (B, N, T, d)}: `G_i^l`, l = 2…L."""
     present: Tensor
     """(B, S) bool: False for padding; the background is always there."""
+    copies: Tensor | None = None
+    """(B, N) how many times a subject's reference tokens stand one after another in `features`, so that subjects with
+    different numbers of photos fill the same T (D15); None for once. A copy counts as much as its original, so the
+    attention divides the weight of a subject's keys by this."""
     projected: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Keys and values of every layer, where `SubjectAdapter.project` has computed them ahead, all heads together:
     {cross-attention: two of (B, S, m, inner width)} and {self-attention: two of (B, N, T, inner width)}."""
@@ -128,5 +155,6 @@ class EncodedSubjects:
             routing=change(self.routing),
             features={layer: change(value) for layer, value in self.features.items()},
             present=change_mask(self.present),
+            copies=None if self.copies is None else change_mask(self.copies),
             projected={layer: (change(key), change(value)) for layer, (key, value) in self.projected.items()},
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -21,20 +22,23 @@ _OFFLINE_SEGMENTERS = ("auto", "border", "grabcut", "none")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Subject:
-    """A character or thing, given by one picture of it.
+    """A character or thing, given by one picture of it or by several.
 
         Subject("fox.png")                                        # its alpha, or an automatic cut-out
         Subject(photo, mask, name="Ann", reference_scale=0.8)     # the mask is white where Ann is
         Subject("robot.jpg", region=(0.5, 0.2, 1.0, 1.0))         # always in the right half
+        Subject(["front.png", "side.jpg"], [None, side_mask])     # two photos of one character
 
     Raises:
         ValueError: a setting outside its range. Files are only read by `prepare`.
     """
 
-    image: Source
-    """A path, a PIL image, an array (H, W[, C]) or a tensor ([C,] H, W); see `pictures.load_picture`."""
-    mask: Source | None = None
-    """White where the subject is, of the picture's size; None to use the picture's alpha or a cut-out."""
+    image: Source | Sequence[Source]
+    """A path, a PIL image, an array (H, W[, C]) or a tensor ([C,] H, W), see `pictures.load_picture`; or a list of
+    these: several photos of the same subject (D15)."""
+    mask: Source | Sequence[Source | None] | None = None
+    """White where the subject is, of the picture's size; None to use the picture's alpha or a cut-out. With several
+    photos a list, one for each."""
     _: KW_ONLY
     name: str | None = None
     """How outputs call it; the prompt need not contain it."""
@@ -57,6 +61,7 @@ class Subject:
     of a transformers image-segmentation model."""
 
     def __post_init__(self) -> None:
+        self._check_photos()
         for name in ("scale", "reference_scale"):
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be a number ≥ 0, got {getattr(self, name)!r}")
@@ -74,6 +79,14 @@ class Subject:
             )
         check_region(self.region)
 
+    @property
+    def photos(self) -> tuple[Subject, ...]:
+        """The subject as each of its photos alone shows it, with the same settings; itself when there is one."""
+        if not _is_list(self.image):
+            return (self,)
+        masks = self.mask if _is_list(self.mask) else [None] * len(self.image)
+        return tuple(replace(self, image=image, mask=mask) for image, mask in zip(self.image, masks, strict=True))
+
     def prepare(self, size: int) -> PreparedSubject:
         """Load the picture and cut the subject out, as the encoders want it.
 
@@ -81,9 +94,11 @@ class Subject:
             size: Side of the square in pixels.
 
         Raises:
-            ValueError: a picture or mask that cannot be used, or no subject to be found in it.
+            ValueError: a picture or mask that cannot be used, no subject to be found in it, or several photos.
             FileNotFoundError: no such file.
         """
+        if _is_list(self.image):
+            raise ValueError(f"{self!r} has {len(self.image)} photos: prepare each of its `photos`")
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"`size` must be a positive number of pixels, got {size!r}")
         picture = load_picture(self.image)
@@ -102,13 +117,26 @@ class Subject:
         return region_mask(self.region, height, width)
 
     def __repr__(self) -> str:
-        shown = [describe(self.image)]
-        shown += [f"mask={describe(self.mask)}"] if self.mask is not None else []
+        shown = [_described(self.image)]
+        shown += [f"mask={_described(self.mask)}"] if self.mask is not None else []
         for name, field in self.__dataclass_fields__.items():
             value = getattr(self, name)
             if name not in ("image", "mask") and value is not field.default and value != field.default:
                 shown.append(f"{name}={value if isinstance(value, (str, float, tuple)) else describe(value)}")
         return f"Subject({', '.join(shown)})"
+
+    def _check_photos(self) -> None:
+        if not _is_list(self.image):
+            if _is_list(self.mask):
+                raise ValueError(f"`mask` must be one mask for one picture, got a list of {len(self.mask)}")
+            return
+        if not self.image or any(map(_is_list, self.image)):
+            raise ValueError(f"`image` must be a picture or a list of at least one, got {_described(self.image)}")
+        if self.mask is not None and (not _is_list(self.mask) or len(self.mask) != len(self.image)):
+            raise ValueError(
+                f"`mask` must be a list with a mask or None for each of {len(self.image)} photos, "
+                f"got {_described(self.mask)}"
+            )
 
     def _matte(self, picture: Picture) -> cutout.Cutout:
         """(H, W) uint8 and the way it was found: mask, else alpha, else the segmenter."""
@@ -147,6 +175,14 @@ class Subject:
             if matte.max() < 128:
                 raise ValueError(f"mask {describe(self.mask)} covers only transparent pixels of {describe(self.image)}")
         return cutout.Cutout(matte, "mask")
+
+
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, (list, tuple))
+
+
+def _described(value: Any) -> str:
+    return f"[{', '.join(map(_described, value))}]" if _is_list(value) else "None" if value is None else describe(value)
 
 
 def _is_number(value: Any) -> bool:
