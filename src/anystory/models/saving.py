@@ -1,4 +1,4 @@
-"""How an adapter is written: safetensors and configuration by diffusers, then checksums and a card; never half of it."""
+"""How an adapter is written: diffusers' safetensors and configuration, then checksums and a card; never half of it."""
 
 from __future__ import annotations
 
