@@ -9,6 +9,7 @@ import pytest
 
 from anystory.pipelines.record import (
     FileRecord,
+    PhotoRecord,
     PictureRecord,
     SubjectRecord,
     check_files,
@@ -35,6 +36,9 @@ def record(**changes):
         "subjects": (
             SubjectRecord(image=FILE, name="fox", region=(0.0, 0.0, 0.5, 1.0)),
             SubjectRecord(image=FILE, mask=FILE, scale=0.1 + 0.2),
+            SubjectRecord(
+                image=FILE, more=(PhotoRecord(image=FILE, mask=FILE, cutout="mask"), PhotoRecord(image=FILE))
+            ),
         ),
         "model": "mini",
         "adapter": None,
@@ -49,8 +53,21 @@ def record(**changes):
 
 
 def test_round_trip(tmp_path):
-    save_record(record(), tmp_path / "r.json")
-    assert load_record(tmp_path / "r.json") == record()
+    for number, made in enumerate((record(), record(image=FILE, mask=FILE, strength=0.7))):
+        save_record(made, tmp_path / f"{number}.json")
+        assert load_record(tmp_path / f"{number}.json") == made
+    assert len(record(image=FILE, mask=FILE).files) == 2 + 1 + 2 + 4
+
+
+def test_records_without_the_newer_entries_are_read(tmp_path):
+    save_record(record(subjects=()), tmp_path / "r.json")
+    data = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    for name in ("image", "mask", "strength"):
+        del data[name]
+    old = {"image": {"file": "f", "sha256": "a", "original": "o"}, "name": "fox"}
+    (tmp_path / "old.json").write_text(json.dumps(data | {"subjects": [old]}), encoding="utf-8")
+    read = load_record(tmp_path / "old.json")
+    assert (read.image, read.strength, read.subjects[0].more) == (None, None, ())
 
 
 def test_a_record_is_not_overwritten(tmp_path):

@@ -5,25 +5,34 @@ Nothing heavy is imported before it is needed.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anystory.files import atomic_write
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from anystory.pipelines.record import PictureRecord, SubjectRecord
+    from anystory.cli.source import Source
+    from anystory.pipelines.record import FileRecord, PictureRecord, SubjectRecord
     from anystory.subjects import Subject
 
-__all__ = ["Drawn", "Job", "Session", "SubjectFiles", "draw_job", "free_number"]
+__all__ = ["Drawn", "Job", "PhotoFiles", "Session", "SubjectFiles", "draw_job", "free_number"]
 
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
+
+
+class PhotoFiles(NamedTuple):
+    """A photo of a subject, and its mask."""
+
+    image: Path
+    mask: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +41,25 @@ class SubjectFiles:
 
     image: Path
     mask: Path | None = None
+    more: tuple[PhotoFiles, ...] = ()
+    """Further photos of the same subject."""
     name: str | None = None
     settings: dict[str, Any]
     """Further fields of `Subject`: scales, region, segmenter."""
+
+    @property
+    def photos(self) -> tuple[PhotoFiles, ...]:
+        """All photos, at least one."""
+        return (PhotoFiles(self.image, self.mask), *self.more)
 
     def subject(self) -> Subject:
         """The pipeline's Subject."""
         from anystory.subjects import Subject
 
-        return Subject(self.image, self.mask, name=self.name, **self.settings)
+        if not self.more:
+            return Subject(self.image, self.mask, name=self.name, **self.settings)
+        images, masks = zip(*self.photos, strict=True)
+        return Subject(images, masks, name=self.name, **self.settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +68,12 @@ class Job:
 
     prompt: str
     subjects: tuple[SubjectFiles, ...] = ()
+    image: Path | None = None
+    """A picture to draw over; None to start from noise."""
+    mask: Path | None = None
+    """White where `image` is to be drawn anew; None for all of it."""
+    strength: float | None = None
+    """How much of `image` to change, 0…1."""
     negative_prompt: str | None = None
     steps: int | None = None
     guidance: float | None = None
@@ -64,6 +89,14 @@ class Drawn:
     record: PictureRecord
     picture: Path
     sheet: Path | None
+
+
+class Start(NamedTuple):
+    """What a job starts from; see `Session.start`."""
+
+    pipe: Any
+    source: Source | None
+    arguments: dict[str, Any]
 
 
 class Session:
@@ -133,6 +166,33 @@ class Session:
         standard = inspect.signature(StableDiffusionXLPipeline.__call__).parameters[argument].default
         return self.pipe.config["default_call"].get(argument, standard)
 
+    def start(self, job: Job) -> Start:
+        """The pipeline that a job needs, on the same weights, and what it is called with besides prompt and subjects.
+
+        Raises:
+            ValueError: a picture or mask that cannot be used, or a size that the model cannot draw.
+        """
+        if job.image is None:
+            return Start(self.pipe, None, {"width": job.width, "height": job.height})
+        from anystory.cli.source import STRENGTH, drawing_size, load_source
+        from anystory.pipelines.inputs import check_size
+        from anystory.pipelines.sdxl import AnyStoryImg2ImgPipeline, AnyStoryInpaintPipeline
+
+        source = load_source(job.image, job.mask)
+        multiple = math.lcm(8, self.pipe.vae_scale_factor)  # 8 is diffusers' own rule
+        native = (self.pipe.default_sample_size * self.pipe.vae_scale_factor) ** 2
+        width, height = drawing_size(source.image.size, native, multiple)
+        width, height = job.width or width, job.height or height
+        check_size(height, width, multiple)
+        source = source.resized(width, height)
+        kind = "image" if source.mask is None else "mask"
+        usual = self.pipe.config["default_call"].get("strength", STRENGTH[kind])
+        arguments = {"image": source.image, "strength": usual if job.strength is None else job.strength}
+        if source.mask is None:
+            return Start(AnyStoryImg2ImgPipeline.from_pipe(self.pipe), source, arguments)
+        arguments |= {"mask_image": source.mask, "width": width, "height": height}
+        return Start(AnyStoryInpaintPipeline.from_pipe(self.pipe), source, arguments)
+
 
 def draw_job(
     session: Session,
@@ -162,10 +222,10 @@ def draw_job(
     from anystory.evaluation.routing_sheet import routing_sheet
     from anystory.pipelines.record import PictureRecord, environment, save_record, sha256_file
 
-    pipe: Any = session.pipe
+    pipe, source, arguments = session.start(job)
     encoded = pipe.encode_subjects([subject.subject() for subject in job.subjects])
     references = [encoding.prepared.image for encoding in encoded]
-    cutouts = [encoding.prepared.cutout for encoding in encoded]
+    cutouts = [[photo.cutout for photo in encoding.photos] for encoding in encoded]
     steps = job.steps or session.default("num_inference_steps")
     guidance = session.default("guidance_scale") if job.guidance is None else job.guidance
     drawn = []
@@ -177,13 +237,12 @@ def draw_job(
                 subjects=encoded,
                 num_inference_steps=steps,
                 guidance_scale=guidance,
-                width=job.width,
-                height=job.height,
+                **arguments,
                 generator=torch.Generator().manual_seed(seed),
                 record_routing=sheet,
                 callback_on_step_end=advance,
             )
-            image = result.images[0]
+            image = result.images[0] if source is None else source.keep_rest(result.images[0])
             picture = _save_numbered(image, out)
             sheet_path = picture.with_name(f"{picture.stem}-routing.png") if sheet and result.routing else None
             if sheet_path is not None:
@@ -197,6 +256,9 @@ def draw_job(
                 width=image.width,
                 height=image.height,
                 subjects=_keep_references(job.subjects, cutouts, out),
+                image=_keep(job.image, out),
+                mask=_keep(job.mask, out),
+                strength=arguments.get("strength"),
                 model=session.model,
                 adapter=session.adapter,
                 device=session.device,
@@ -263,20 +325,37 @@ def quiet_libraries() -> None:
     diffusers.utils.logging.disable_progress_bar()
 
 
-def _keep_references(subjects: Sequence[SubjectFiles], cutouts: Sequence[str], out: Path) -> tuple[SubjectRecord, ...]:
-    from anystory.pipelines.record import SubjectRecord, keep_file
+def _keep_references(
+    subjects: Sequence[SubjectFiles], cutouts: Sequence[Sequence[str]], out: Path
+) -> tuple[SubjectRecord, ...]:
+    from anystory.pipelines.record import PhotoRecord, SubjectRecord
 
-    folder = out / "references"
-    return tuple(
-        SubjectRecord(
-            image=keep_file(given.image, folder, out),
-            mask=None if given.mask is None else keep_file(given.mask, folder, out),
-            name=given.name,
-            cutout=cutout,
-            **given.settings,
+    def photo(files: PhotoFiles, cutout: str) -> PhotoRecord:
+        image = _keep(files.image, out)
+        assert image is not None
+        return PhotoRecord(image=image, mask=_keep(files.mask, out), cutout=cutout)
+
+    records = []
+    for given, found in zip(subjects, cutouts, strict=True):
+        first, *more = map(photo, given.photos, found)
+        records.append(
+            SubjectRecord(
+                image=first.image,
+                mask=first.mask,
+                cutout=first.cutout,
+                more=tuple(more),
+                name=given.name,
+                **given.settings,
+            )
         )
-        for given, cutout in zip(subjects, cutouts, strict=True)
-    )
+    return tuple(records)
+
+
+def _keep(path: Path | None, out: Path) -> FileRecord | None:
+    """Copy a file that goes into a picture beside the picture."""
+    from anystory.pipelines.record import keep_file
+
+    return None if path is None else keep_file(path, out / "references", out)
 
 
 def _save_numbered(image: Image.Image, out: Path) -> Path:

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from anystory.cli.drawing import Job, Session, SubjectFiles, draw_job
+from anystory.cli.drawing import Job, PhotoFiles, Session, SubjectFiles, draw_job
+from anystory.cli.source import load_source
 
 __all__ = ["generate"]
 
@@ -19,13 +20,35 @@ def generate(
     prompt: Annotated[str, typer.Argument(help='What to draw: "a fox and a robot on a beach".')],
     subject: Annotated[
         list[str] | None,
-        typer.Option("--subject", "-s", metavar="PATH[:MASK]", help="A subject's picture, and its mask. Repeat it."),
+        typer.Option(
+            "--subject",
+            "-s",
+            metavar="PATH[:MASK][+…]",
+            help="A subject's picture and its mask; more photos of the same subject after a +. Repeat it.",
+        ),
     ] = None,
     region: Annotated[
         list[str] | None,
         typer.Option(
             metavar="I:X0,Y0,X1,Y1", help="Subject I (from 1) goes into this box, in fractions of the picture."
         ),
+    ] = None,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option(metavar="I:VALUE", help="How strongly subject I is itself; 1 by default, 0 not at all."),
+    ] = None,
+    reference_scale: Annotated[
+        list[str] | None,
+        typer.Option(metavar="I:VALUE", help="How closely subject I's details are followed; 1 by default."),
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", "-i", help="A picture to draw over; its shape, at most the model's size.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="White where --image is to be drawn anew; all else stays as it is.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(min=0, max=1, help="How much of --image to change; 0.8, with a mask 1, by default.")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; by default a new one.")
@@ -52,15 +75,17 @@ def generate(
     width, height = parse_size(size)
     job = Job(
         prompt=prompt,
-        subjects=parse_subjects(subject or [], region or []),
+        subjects=parse_subjects(subject or [], region or [], scale or [], reference_scale or []),
+        image=image,
+        mask=mask,
+        strength=strength,
         negative_prompt=negative,
         steps=steps,
         guidance=guidance,
         width=width,
         height=height,
     )
-    for given in job.subjects:
-        given.subject().prepare(64)  # a bad picture is told before a large model is loaded
+    check_pictures(job)  # a bad picture is told before a large model is loaded
     session = Session(model, adapter, device=device, dtype=dtype, threads=threads)
     for line in session.unknown_words(f"{prompt} {negative or ''}"):
         print(f"warning: {line}", file=sys.stderr)
@@ -70,52 +95,100 @@ def generate(
         print(f"{one.picture} (seed {one.record.seed})" + (f", routing maps: {one.sheet}" if one.sheet else ""))
 
 
-def parse_subjects(subjects: Sequence[str], regions: Sequence[str]) -> tuple[SubjectFiles, ...]:
-    """The values of --subject and --region as subjects, named after their files.
+def check_pictures(job: Job) -> None:
+    """Read everything that a job is given.
 
     Raises:
-        ValueError: a region that cannot be read, or for a subject that does not exist or has one already.
+        ValueError: a picture or mask that cannot be used; a mask or a strength without a picture.
+        FileNotFoundError: no such file.
+    """
+    for given in job.subjects:
+        for photo in given.subject().photos:
+            photo.prepare(64)
+    if job.image is not None:
+        load_source(job.image, job.mask)
+    elif job.mask is not None or job.strength is not None:
+        raise ValueError("--mask and --strength are about --image, and there is none")
+
+
+def parse_subjects(
+    subjects: Sequence[str],
+    regions: Sequence[str],
+    scales: Sequence[str] = (),
+    reference_scales: Sequence[str] = (),
+) -> tuple[SubjectFiles, ...]:
+    """The values of --subject, --region, --scale and --reference-scale as subjects, named after their files.
+
+    Raises:
+        ValueError: a setting that cannot be read, or for a subject that does not exist or has one already.
         FileNotFoundError: no such picture or mask.
     """
-    boxes: dict[int, tuple[float, ...]] = {}
-    for text in regions:
-        match = re.fullmatch(r"(\d+):([^,]+),([^,]+),([^,]+),([^,]+)", text)
-        try:
-            if match is None:
-                raise ValueError
-            index, box = int(match.group(1)), tuple(float(number) for number in match.groups()[1:])
-        except ValueError:
-            raise ValueError(f"--region must be I:X0,Y0,X1,Y1, such as 1:0,0,0.5,1; got {text!r}") from None
-        if not 1 <= index <= len(subjects):
-            raise ValueError(
-                f"--region {text}: there is no subject {index}; subjects are counted from 1 to {len(subjects)}"
-            )
-        if index in boxes:
-            raise ValueError(f"--region {text}: subject {index} has a region already")
-        boxes[index] = box
+    count = len(subjects)
+    settings = {
+        "region": _by_subject("--region", regions, count, 4, "I:X0,Y0,X1,Y1, such as 1:0,0,0.5,1"),
+        "scale": _by_subject("--scale", scales, count, 1, "I:VALUE, such as 1:0.8"),
+        "reference_scale": _by_subject("--reference-scale", reference_scales, count, 1, "I:VALUE, such as 1:0.8"),
+    }
     found: list[SubjectFiles] = []
     for index, text in enumerate(subjects, start=1):
-        image, mask = split_mask(text)
-        name = _free_name(image.stem, [other.name for other in found])
-        settings: dict[str, Any] = {"region": boxes[index]} if index in boxes else {}
-        found.append(SubjectFiles(image=image, mask=mask, name=name, settings=settings))
+        first, *more = split_photos(text)
+        name = _free_name(first.image.stem, [other.name for other in found])
+        own = {field: values[index] for field, values in settings.items() if index in values}
+        found.append(SubjectFiles(image=first.image, mask=first.mask, more=tuple(more), name=name, settings=own))
     return tuple(found)
 
 
-def split_mask(text: str) -> tuple[Path, Path | None]:
+def _by_subject(option: str, texts: Sequence[str], count: int, numbers: int, form: str) -> dict[int, Any]:
+    """`I:…` with so many numbers, each once per subject: {I: number or tuple of numbers}."""
+    found: dict[int, Any] = {}
+    for text in texts:
+        index, _, rest = text.partition(":")
+        try:
+            values = tuple(float(number) for number in rest.split(","))
+            if not index.isdecimal() or len(values) != numbers:
+                raise ValueError
+        except ValueError:
+            raise ValueError(f"{option} must be {form}; got {text!r}") from None
+        if not 1 <= int(index) <= count:
+            raise ValueError(f"{option} {text}: there is no subject {index}; subjects are counted from 1 to {count}")
+        if int(index) in found:
+            raise ValueError(f"{option} {text}: subject {index} has a {option.removeprefix('--')} already")
+        found[int(index)] = values if numbers > 1 else values[0]
+    return found
+
+
+def split_photos(text: str) -> list[PhotoFiles]:
+    """`PATH[:MASK]`, or several of these with a + between them; a + inside a name is none between names.
+
+    Raises:
+        FileNotFoundError: a picture or a mask does not exist.
+    """
+    try:
+        return [split_mask(text)]
+    except FileNotFoundError:
+        for plus in (match.start() for match in re.finditer(r"\+", text)):
+            try:
+                first = split_mask(text[:plus])
+            except FileNotFoundError:
+                continue
+            return [first, *split_photos(text[plus + 1 :])]
+        raise
+
+
+def split_mask(text: str) -> PhotoFiles:
     """`PATH` or `PATH:MASK` as paths; a colon inside a name ("C:\\fox.png") is none between names.
 
     Raises:
         FileNotFoundError: the picture or the mask does not exist.
     """
     if Path(text).is_file():
-        return Path(text), None
+        return PhotoFiles(Path(text))
     for colon in reversed([match.start() for match in re.finditer(":", text)]):
         image, mask = Path(text[:colon]), Path(text[colon + 1 :])
         if image.is_file():
             if not mask.is_file():
                 raise FileNotFoundError(f"--subject {text}: there is no mask {str(mask)!r}")
-            return image, mask
+            return PhotoFiles(image, mask)
     raise FileNotFoundError(f"--subject {text}: no such file")
 
 

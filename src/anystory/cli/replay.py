@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anystory.cli.drawing import Drawn, Job, Session, SubjectFiles, draw_job
+from anystory.cli.drawing import Drawn, Job, PhotoFiles, Session, SubjectFiles, draw_job
 
 if TYPE_CHECKING:
-    from anystory.pipelines.record import PictureRecord
+    from anystory.pipelines.record import FileRecord, PictureRecord
 
 __all__ = ["replay"]
 
@@ -34,8 +34,7 @@ def replay(
 
     then = load_record(record)
     folder = record.parent
-    given = [file for subject in then.subjects for file in (subject.image, subject.mask) if file is not None]
-    changed = check_files(given, folder)
+    changed = check_files(then.files, folder)
     session = Session(
         model or then.model,
         adapter or then.adapter,
@@ -64,11 +63,15 @@ def recorded_job(record: PictureRecord, folder: Path) -> Job:
     """What a record asks for, with the copies of the references beside it."""
     from anystory.subjects import Subject
 
+    def path(file: FileRecord | None) -> Path | None:
+        return None if file is None else folder / file.file
+
     known = {field.name for field in fields(Subject)} - {"image", "mask", "name"}
     subjects = tuple(
         SubjectFiles(
             image=folder / subject.image.file,
-            mask=None if subject.mask is None else folder / subject.mask.file,
+            mask=path(subject.mask),
+            more=tuple(PhotoFiles(folder / photo.image.file, path(photo.mask)) for photo in subject.more),
             name=subject.name,
             settings={name: getattr(subject, name) for name in known},
         )
@@ -77,6 +80,9 @@ def recorded_job(record: PictureRecord, folder: Path) -> Job:
     return Job(
         prompt=record.prompt,
         subjects=subjects,
+        image=path(record.image),
+        mask=path(record.mask),
+        strength=record.strength,
         negative_prompt=record.negative_prompt,
         steps=record.steps,
         guidance=record.guidance,

@@ -20,6 +20,7 @@ from anystory.files import atomic_write
 
 __all__ = [
     "FileRecord",
+    "PhotoRecord",
     "PictureRecord",
     "SubjectRecord",
     "check_files",
@@ -56,6 +57,15 @@ class FileRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhotoRecord:
+    """One of several photos of a subject."""
+
+    image: FileRecord
+    mask: FileRecord | None = None
+    cutout: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SubjectRecord:
     """A `Subject` as it was given; see there for the settings."""
 
@@ -72,6 +82,14 @@ class SubjectRecord:
     segmenter: str = "auto"
     cutout: str = ""
     """How the subject was found in its picture."""
+    more: tuple[PhotoRecord, ...] = ()
+    """Further photos of the same subject."""
+
+    @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """Everything that was given for it."""
+        given = [self.image, self.mask, *(file for photo in self.more for file in (photo.image, photo.mask))]
+        return tuple(file for file in given if file is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +118,19 @@ class PictureRecord:
     """The PNG's name, beside the record."""
     picture_sha256: str
     """Of the PNG's bytes."""
+    image: FileRecord | None = None
+    """The picture that was drawn over, if any."""
+    mask: FileRecord | None = None
+    """White where it was."""
+    strength: float | None = None
     routing_sheet: str | None = None
     replay_of: str | None = None
+
+    @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """Everything that was given for the picture."""
+        own = [file for file in (self.image, self.mask) if file is not None]
+        return (*own, *(file for subject in self.subjects for file in subject.files))
 
 
 def save_record(record: PictureRecord, path: Path) -> None:
@@ -130,18 +159,21 @@ def load_record(path: str | os.PathLike[str]) -> PictureRecord:
         raise ValueError(f"{path} is not a record of this version: expected a JSON object with format {FORMAT!r}")
     try:
         data["subjects"] = tuple(_subject(subject) for subject in data["subjects"])
-        return _build(PictureRecord, data)
+        return _build(PictureRecord, _with_files(data))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def _subject(data: dict[str, Any]) -> SubjectRecord:
-    data["image"] = _build(FileRecord, data["image"])
-    if data.get("mask") is not None:
-        data["mask"] = _build(FileRecord, data["mask"])
     if data.get("region") is not None:
         data["region"] = tuple(data["region"])
-    return _build(SubjectRecord, data)
+    data["more"] = tuple(_build(PhotoRecord, _with_files(photo)) for photo in data.get("more", ()))
+    return _build(SubjectRecord, _with_files(data))
+
+
+def _with_files(data: dict[str, Any]) -> dict[str, Any]:
+    files = {name: data[name] for name in ("image", "mask") if data.get(name) is not None}
+    return data | {name: _build(FileRecord, file) for name, file in files.items()}
 
 
 def _build(kind: Any, data: Mapping[str, Any]) -> Any:

@@ -1,0 +1,187 @@
+"""`anystory generate --image`, `--mask` and several photos, and their replay, on a tiny model with random weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anystory import AnyStoryImg2ImgPipeline, AnyStoryInpaintPipeline, Subject
+from anystory.cli.generate import parse_subjects, split_photos
+from anystory.cli.source import Source, drawing_size, load_source
+
+from .test_generate import generate, run
+
+SIDE = 32
+"""The tiny model's own size."""
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """A folder with a picture `scene.png` and a mask `mask.png` of its size, white in the right half."""
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    y, x = np.mgrid[:24, :32]
+    rgb = np.stack([x * 8, y * 10, np.full_like(x, 99)], axis=-1).astype(np.uint8)
+    Image.fromarray(rgb).save(folder / "scene.png")
+    Image.fromarray(((x >= 16) * 255).astype(np.uint8)).save(folder / "mask.png")
+    return folder
+
+
+def test_drawing_over_a_picture_is_the_pipelines(model, references, scene, tmp_path):
+    out = tmp_path / "out"
+    given = ["-s", references / "red.png", "--image", scene / "scene.png"]
+    result = generate(model, out, *given, "--strength", 0.7, "--scale", "1:0.8", "--reference-scale", "1:1.5")
+    assert result.exit_code == 0, result.output
+    pipe = AnyStoryImg2ImgPipeline.from_pretrained(model, add_watermarker=False)
+    pipe.set_progress_bar_config(disable=True)
+    expected = pipe(
+        "f r",
+        image=Image.open(scene / "scene.png"),
+        strength=0.7,
+        subjects=[Subject(references / "red.png", scale=0.8, reference_scale=1.5)],
+        generator=torch.Generator().manual_seed(5),
+    ).images[0]
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "0001.png")), np.asarray(expected))
+    record = json.loads((out / "0001.json").read_text())
+    assert (record["width"], record["height"], record["strength"], record["mask"]) == (32, 24, 0.7, None)
+    assert record["image"]["original"] == str(scene / "scene.png")
+    assert (record["subjects"][0]["scale"], record["subjects"][0]["reference_scale"]) == (0.8, 1.5)
+
+
+def test_with_a_mask_the_rest_stays_pixel_for_pixel(model, references, scene, tmp_path):
+    out = tmp_path / "out"
+    given = ["-s", references / "red.png", "--image", scene / "scene.png", "--mask", scene / "mask.png"]
+    result = generate(model, out, *given)
+    assert result.exit_code == 0, result.output
+    assert (out / "0001-routing.png").is_file()
+    before, after = (np.asarray(Image.open(path)) for path in (scene / "scene.png", out / "0001.png"))
+    assert np.array_equal(before[:, :16], after[:, :16])
+    assert (before[:, 16:] != after[:, 16:]).mean() > 0.5
+    pipe = AnyStoryInpaintPipeline.from_pretrained(model, add_watermarker=False)
+    pipe.set_progress_bar_config(disable=True)
+    expected = pipe(
+        "f r",
+        image=Image.open(scene / "scene.png"),
+        mask_image=Image.open(scene / "mask.png"),
+        strength=1.0,
+        width=32,
+        height=24,
+        subjects=[Subject(references / "red.png")],
+        num_inference_steps=3,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(5),
+    ).images[0]
+    np.testing.assert_array_equal(after[:, 16:], np.asarray(expected)[:, 16:])
+
+
+def test_replay_of_both_when_the_originals_are_gone(model, references, scene, tmp_path):
+    out = tmp_path / "out"
+    photos = f"{references / 'red.png'}+{references / 'blue.png'}:{references / 'blue-mask.png'}"
+    given = ["-s", photos, "--image", scene / "scene.png"]
+    for more in (["--strength", 0.6, "--size", "40x24"], ["--mask", scene / "mask.png"]):
+        assert generate(model, out, *given, *more).exit_code == 0
+    for folder in (references, scene):
+        shutil.rmtree(folder)
+    for number in (1, 2):
+        result = run("replay", out / f"{number:04d}.json", "--out", tmp_path / "again")
+        assert result.exit_code == 0, result.output
+        assert "the same picture, byte for byte" in result.stdout
+    again = json.loads((tmp_path / "again" / "0002.json").read_text())
+    for file in (again["image"], again["mask"], *(photo["image"] for photo in again["subjects"][0]["more"])):
+        assert (tmp_path / "again" / file["file"]).is_file()
+    kept = json.loads((out / "0001.json").read_text())["image"]["file"]
+    Image.new("RGB", (32, 24)).save(out / kept)
+    result = run("replay", out / "0001.json", "--out", tmp_path / "again")
+    assert result.exit_code == 1
+    assert f"{kept}: another content" in result.stdout
+
+
+def test_a_base_without_subjects_draws_over_too(model, scene, tmp_path):
+    assert generate(model, tmp_path / "out", "--image", scene / "scene.png").exit_code == 0
+
+
+def test_several_photos_are_the_subjects_list(model, references, tmp_path):
+    out = tmp_path / "out"
+    red, blue, mask = (references / name for name in ("red.png", "blue.png", "blue-mask.png"))
+    result = generate(model, out, "-s", f"{red}+{blue}:{mask}", "--no-sheet")
+    assert result.exit_code == 0, result.output
+    [subject] = json.loads((out / "0001.json").read_text())["subjects"]
+    assert (subject["name"], subject["cutout"], [photo["cutout"] for photo in subject["more"]]) == (
+        "red",
+        "alpha",
+        ["mask"],
+    )
+
+
+# --- refusals, all before anything is written ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mask", "{red}"], "--mask and --strength are about --image, and there is none"),
+        (["--strength", "0.5"], "--mask and --strength are about --image, and there is none"),
+        (["--image", "nowhere.png"], "--image 'nowhere.png': no such file"),
+        (["--image", "{red}", "--mask", "{scene}"], "is 32×24, but --image"),
+        (["--image", "{red}", "--size", "36"], "must be a multiple of 8, got 36"),
+        (["--image", "{red}", "--strength", "0.2"], "`strength` 0.2 leaves none of 3 steps"),
+        (["-s", "{red}", "--scale", "1"], "--scale must be I:VALUE, such as 1:0.8; got '1'"),
+        (["-s", "{red}", "--scale", "1:strong"], "--scale must be I:VALUE"),
+        (["-s", "{red}", "--scale", "1:-1"], "`scale` must be a number ≥ 0, got -1.0"),
+        (["-s", "{red}", "--scale", "1:nan"], "`scale` must be a number ≥ 0, got nan"),
+        (["-s", "{red}", "--reference-scale", "2:1"], "--reference-scale 2:1: there is no subject 2"),
+        (["-s", "{red}", "--scale", "1:1", "--scale", "1:2"], "subject 1 has a scale already"),
+        (["-s", "{red}+nowhere.png"], "nowhere.png: no such file"),
+        (["-s", "{red}+{red}:nowhere.png"], "there is no mask 'nowhere.png'"),
+    ],
+)
+def test_refusals(model, references, scene, tmp_path, arguments, message):
+    paths = {"red": references / "red.png", "scene": scene / "scene.png"}
+    result = generate(model, tmp_path / "out", *(argument.format(**paths) for argument in arguments))
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+# --- parts ---
+
+
+def test_a_plus_inside_a_name_is_no_separator(tmp_path):
+    names = ["a+b.png", "c.png", "m+1.png"]
+    odd, plain, mask = (tmp_path / name for name in names)
+    for path in (odd, plain, mask):
+        path.touch()
+    assert split_photos(str(odd)) == [(odd, None)]
+    assert split_photos(f"{odd}+{plain}:{mask}+{odd}:{plain}") == [(odd, None), (plain, mask), (odd, plain)]
+    [subject] = parse_subjects([f"{plain}+{odd}"], [], ["1:0.5"])
+    assert (subject.name, subject.settings) == ("c", {"scale": 0.5})
+    assert subject.photos == ((plain, None), (odd, None))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((64, 64), (64, 64)), ((40, 24), (40, 24)), ((41, 23), (40, 24)), ((4000, 1000), (128, 32)), ((9, 900), (8, 640))],
+)
+def test_the_size_that_is_drawn(size, expected):
+    assert drawing_size(size, 64 * 64, 8) == expected
+
+
+def test_transparent_parts_are_white_and_a_grey_mask_mixes(tmp_path):
+    rgba = np.zeros((4, 4, 4), np.uint8)
+    rgba[:2] = (10, 20, 30, 255)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    Image.fromarray(np.full((4, 4), 128, np.uint8)).save(tmp_path / "m.png")
+    source = load_source(tmp_path / "a.png", tmp_path / "m.png")
+    assert source.image.getpixel((0, 0)) == (10, 20, 30)
+    assert source.image.getpixel((3, 3)) == (255, 255, 255)
+    mixed = source.keep_rest(Image.new("RGB", (4, 4), (110, 120, 130)))
+    np.testing.assert_allclose(mixed.getpixel((0, 0)), (60, 70, 80), atol=1)  # pyright: ignore[reportArgumentType]
+    drawn = Image.new("RGB", (4, 4))
+    assert Source(source.image, None).keep_rest(drawn) is drawn
