@@ -240,7 +240,8 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
             OSError: files are not there, or cannot be read.
         """
         options = {name: kwargs[name] for name in _CONFIG_OPTIONS if name in kwargs}
-        config = cast("dict[str, Any]", cls.load_config(pretrained_model_name_or_path, **options))  # pyright: ignore[reportArgumentType]
+        source = cast("str", pretrained_model_name_or_path)
+        config = cast("dict[str, Any]", cls.load_config(source, **options))
         if not {"unet_config", "adapter_config"} <= config.keys():
             found = config.get("_class_name") or "a model of another kind"
             raise ValueError(f"{pretrained_model_name_or_path} holds {found}, not a SubjectAdapter")
