@@ -149,6 +149,7 @@ def test_stock_pipelines_draw_as_before(kind, fails):
 def test_conversion_shares_every_component(kind):
     text = pipeline("mini", default_call={"num_inference_steps": 3, "guidance_scale": 3.0, "strength": 0.9})
     text.unet.to(torch.bfloat16)
+    assert text.adapter is not None
     extra = {"controlnet": helpers.controlnet(text.unet, 4)} if "control" in kind else {}
     pipe = KINDS[kind].from_pipe(text, **extra)
     for name, part in text.components.items():
