@@ -1,7 +1,8 @@
 """IP-Adapter-Plus as it is published, key by key, at tiny sizes; written to disk as .safetensors or .bin.
 
-Names and shapes follow `ip-adapter-plus_sdxl_vit-h` (tencent-ailab/IP-Adapter, `resampler.py` and `attention_processor.py`):
-there n = 16 queries, h = 1280, Dc = 1280, 20 heads of 64, c = 2048, 4 layers, 70 pairs of keys and values.
+Names and shapes follow `ip-adapter-plus_sdxl_vit-h` (tencent-ailab/IP-Adapter, `resampler.py`,
+`attention_processor.py`): there n = 16 queries, h = 1280, Dc = 1280, 20 heads of 64, c = 2048, 4 layers,
+70 pairs of keys and values.
 """
 
 from __future__ import annotations

@@ -159,7 +159,8 @@ def _read_pickle(path: Path) -> dict[str, dict[str, Tensor]]:
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"{path} was not read, because it is damaged or holds more than tensors ({reason}): use the .safetensors file"
+            f"{path} was not read, because it is damaged or holds more than tensors ({reason}): "
+            "use the .safetensors file"
         ) from None
     if not isinstance(loaded, dict):
         return {}
