@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -35,7 +36,7 @@ from anystory.models.key_report import CheckpointKeyError, KeyReport
 from anystory.models.layout import AttentionLayer, layout_of_config, unet_layout
 from anystory.models.reference_net import ReferenceNet, config_of_unet
 from anystory.models.router import Router
-from anystory.models.saving import save_adapter
+from anystory.models.saving import UNKNOWN_ORIGIN, save_adapter
 
 Stage = Literal["encoder", "router"]
 
@@ -255,7 +256,16 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
             raise CheckpointKeyError(f"{pretrained_model_name_or_path} is not a whole adapter", report)
         return (adapter, info) if want_info else adapter
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        max_shard_size: int | str = "10GB",
+        variant: str | None = None,
+        safe_serialization: bool = True,
+        push_to_hub: bool = False,
+        origin: str = UNKNOWN_ORIGIN,
+    ) -> None:
         """Writes safetensors (sharded), `config.json`, `SHA256SUMS` and, where there is none yet, a README.md.
 
         A new folder appears whole or not at all. In one that exists, other files stay and the weights of the same
@@ -263,13 +273,21 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
 
         Args:
             save_directory: the folder.
-            **kwargs: `max_shard_size`, `variant` as in diffusers; `origin`, a paragraph for the README.md on where
-                the weights come from.
+            max_shard_size, variant: as in diffusers.
+            safe_serialization, push_to_hub: as in diffusers; only the defaults are allowed.
+            origin: a paragraph for the README.md on where the weights come from.
 
         Raises:
-            ValueError: an option that would write a pickle or upload.
+            ValueError: an option that would write a pickle or upload, or `save_directory` is a file.
         """
-        save_adapter(self, super().save_pretrained, save_directory, **kwargs)
+        if not safe_serialization:
+            raise ValueError("`safe_serialization` must be True, got False: weights are written as safetensors")
+        if push_to_hub:
+            raise ValueError(
+                "`push_to_hub` must be False: save to a folder, look at it, then upload it with `hf upload`"
+            )
+        write = partial(super().save_pretrained, max_shard_size=max_shard_size, variant=variant)
+        save_adapter(self, write, save_directory, origin=origin, variant=variant)
 
     @torch.no_grad()
     def _initialise(self, unet: UNet2DConditionModel) -> None:

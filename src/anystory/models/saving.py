@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anystory.files import atomic_folder
 from anystory.models.checksums import SUMS, read_sums, sha256_of, write_sums
@@ -16,49 +16,40 @@ from anystory.models.model_card import model_card
 if TYPE_CHECKING:
     from anystory.models.adapter import SubjectAdapter
 
-__all__ = ["save_adapter"]
+__all__ = ["UNKNOWN_ORIGIN", "save_adapter"]
 
 CARD = "README.md"
 
 _WEIGHTS = "diffusion_pytorch_model"
-_UNKNOWN_ORIGIN = "Nothing is recorded about where these weights come from: whoever saved them can say it here."
+UNKNOWN_ORIGIN = "Nothing is recorded about where these weights come from: whoever saved them can say it here."
 
 
 def save_adapter(
     adapter: SubjectAdapter,
-    write: Callable[..., None],
+    write: Callable[[Path], None],
     folder: str | os.PathLike[str],
     *,
-    safe_serialization: bool = True,
-    push_to_hub: bool = False,
-    origin: str = _UNKNOWN_ORIGIN,
-    variant: str | None = None,
-    **options: Any,
+    origin: str,
+    variant: str | None,
 ) -> None:
     """Writes an adapter's folder; see `SubjectAdapter.save_pretrained`.
 
     Args:
         adapter: what is written.
-        write: diffusers' `save_pretrained` of it.
+        write: writes its weights and configuration into a folder.
         folder: where to.
-        safe_serialization, push_to_hub: only their defaults are allowed.
         origin: for the card.
-        variant: as in diffusers.
-        **options: for `write`.
+        variant: of the weights, as in diffusers.
 
     Raises:
-        ValueError: an option that would write a pickle or upload, or `folder` is a file.
+        ValueError: `folder` is a file.
     """
-    if not safe_serialization:
-        raise ValueError("`safe_serialization` must be True, got False: weights are written as safetensors")
-    if push_to_hub:
-        raise ValueError("`push_to_hub` must be False: save to a folder, look at it, then upload it with `hf upload`")
     target = Path(folder)
     if target.is_file():
         raise ValueError(f"cannot save an adapter to {target}: expected a folder, but that is a file")
 
     def fill(fresh: Path) -> None:
-        write(fresh, safe_serialization=True, variant=variant, **options)
+        write(fresh)
         (fresh / CARD).write_text(model_card(adapter, origin), encoding="utf-8")
         write_sums(fresh, {file.name: sha256_of(file) for file in fresh.iterdir() if file.name != CARD})
 
