@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anystory
 
-__all__ = ["embedded_models", "resolve_model"]
+__all__ = ["embedded_models", "local_file", "resolve_model"]
 
 _ASSETS = Path(anystory.__file__).parent / "assets"
 _INDEX = "model_index.json"
@@ -29,6 +29,11 @@ def resolve_model(name: str | os.PathLike[str]) -> str:
     name = os.fspath(name)
     if name in embedded_models():
         return str(_ASSETS / name)
+    if os.path.isfile(name):
+        raise ValueError(
+            f"{name!r} is a single file: AnyStoryPipeline.from_single_file reads it, and its save_pretrained makes a"
+            " folder of it, which can be named here"
+        )
     looks_like_hub_id = name.count("/") == 1 and name[0] not in "./~"
     if os.path.isdir(name) or looks_like_hub_id:
         return name
@@ -36,3 +41,28 @@ def resolve_model(name: str | os.PathLike[str]) -> str:
         f"no model {name!r}: expected an embedded model {embedded_models()}, a folder that exists,"
         " or a hub id 'owner/name'"
     )
+
+
+def local_file(name: str | os.PathLike[str]) -> Path:
+    """A file that is here, or `owner/name/path/in/the/repository` in the hub, downloaded or cached.
+
+    Raises:
+        ValueError: neither; with a hub name also where the hub cannot be reached.
+        FileNotFoundError: a path that does not exist.
+    """
+    path = Path(name)
+    owner, _, rest = os.fspath(name).partition("/")
+    repository, _, inside = rest.partition("/")
+    if path.is_file():
+        return path
+    if not owner.strip(".~") or not inside:
+        raise FileNotFoundError(2, "No such file, nor owner/name/file of the hub", str(name))
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(f"{owner}/{repository}", inside))
+    except OSError as error:  # not there, or the hub cannot be reached
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".: ")
+        raise ValueError(
+            f"{name} is no file here, and the hub did not give it ({reason}): download it and name the file"
+        ) from None

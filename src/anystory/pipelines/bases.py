@@ -1,0 +1,117 @@
+"""What a base model is, told without its weights: SDXL and its fine-tunes pass, others are refused by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+__all__ = ["check_index", "check_single_file", "kind_of_index", "kind_of_keys", "safetensors_keys"]
+
+EXPECTED = "expected SDXL or a fine-tune of it"
+
+_PIPELINES = {
+    "StableDiffusion3": "Stable Diffusion 3",
+    "StableDiffusionXL": "SDXL",
+    "StableDiffusion": "Stable Diffusion 1.x or 2.x",
+    "Flux": "FLUX",
+    "AnyStory": "an AnyStory pipeline",
+}
+"""{how a pipeline's class name begins: which model that is}; the first that fits counts."""
+
+_FILES = (
+    ("double_blocks.", "FLUX"),
+    ("joint_blocks.", "Stable Diffusion 3"),
+    ("cond_stage_model.", "Stable Diffusion 1.x or 2.x"),
+    ("conditioner.embedders.1.", "SDXL"),
+    ("conditioner.embedders.0.", "the SDXL refiner"),
+    ("lora", "a LoRA"),
+    ("ip_adapter.", "an IP-Adapter"),
+    ("cross_projections.", "an AnyStory adapter"),
+    ("model.diffusion_model.", "a U-Net by itself"),
+)
+"""(what is in the keys of a single file, which model that is); the first that fits counts."""
+
+_SINGLE_FILE_PARTS = {
+    "unet": ("model.diffusion_model.", "the U-Net"),
+    "text_encoder": ("conditioner.embedders.0.transformer.", "the first text encoder"),
+    "text_encoder_2": ("conditioner.embedders.1.model.", "the second text encoder"),
+    "vae": ("first_stage_model.", "the autoencoder"),
+}
+"""{component: (how its keys begin in the original layout of SDXL, its name)}."""
+
+
+def kind_of_index(index: Mapping[str, Any]) -> str:
+    """Which model a diffusers pipeline's `model_index.json` is of, in words."""
+    name = str(index.get("_class_name"))
+    return next((kind for start, kind in _PIPELINES.items() if name.startswith(start)), name)
+
+
+def kind_of_keys(keys: Iterable[str]) -> str:
+    """Which model the keys of a single file are of, in words."""
+    keys = list(keys)
+    return next((kind for part, kind in _FILES if any(part in key for key in keys)), "no model that we know")
+
+
+def check_index(index: Mapping[str, Any], source: str, given: Collection[str] = ()) -> None:
+    """Refuses a diffusers pipeline that is not of SDXL's kind, before its weights are loaded.
+
+    Args:
+        index: its `model_index.json`.
+        source: what the caller named.
+        given: components that the caller passes; they are not looked for.
+
+    Raises:
+        ValueError: there is no U-Net, or no text encoder of SDXL's kind.
+    """
+
+    def has(component: str, class_name: str | None = None) -> bool:
+        entry = index.get(component) or (None, None)
+        return component in given or (entry[1] == class_name if class_name else entry[1] is not None)
+
+    if has("unet", "UNet2DConditionModel") and has("text_encoder_2"):
+        return
+    raise ValueError(f"{source} is {kind_of_index(index)}, whose layers an adapter for SDXL does not fit: {EXPECTED}")
+
+
+def check_single_file(
+    path: str | os.PathLike[str], parts: Collection[str] = tuple(_SINGLE_FILE_PARTS), given: Collection[str] = ()
+) -> None:
+    """Refuses a file that is not SDXL in its original layout, by its keys alone.
+
+    Args:
+        path: the file.
+        parts: components that are to be loaded from it.
+        given: components that the caller passes; they need not be in the file.
+
+    Raises:
+        ValueError: another kind of file, or one that lacks a part.
+    """
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"{path}: single files must be .safetensors; pickles (.ckpt, .pt, .bin) are not loaded")
+    keys = safetensors_keys(path)
+    wanted = {name: _SINGLE_FILE_PARTS[name] for name in parts if name not in given}
+    missing = {name: what for name, (start, what) in wanted.items() if not any(key.startswith(start) for key in keys)}
+    if not missing:
+        return
+    if len(missing) == len(wanted) or (kind := kind_of_keys(keys)) not in ("SDXL", "a U-Net by itself"):
+        raise ValueError(f"{path} is {kind_of_keys(keys)}, not SDXL in its original single-file layout: {EXPECTED}")
+    names = ", ".join(f"{name}=…" for name in missing)
+    raise ValueError(f"{path} ({kind}) lacks {' and '.join(missing.values())}: pass {names}")
+
+
+def safetensors_keys(path: str | os.PathLike[str]) -> list[str]:
+    """The names of a file's tensors.
+
+    Raises:
+        ValueError: it cannot be read as safetensors.
+        OSError: it is not there.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read as safetensors ({error}): download or copy it again") from None
