@@ -12,15 +12,18 @@ import torch
 from torch import Tensor
 
 from anystory.storyworld.judge import Judge, JudgeConfig
-from anystory.storyworld.judge.crops import crop_characters, squares_around
+from anystory.storyworld.judge.crops import chests_of, crop_characters, crops_of, squares_around
 from anystory.storyworld.judge.degrade import degrade_masks, degrade_pictures
 from anystory.storyworld.judge.pictures import TrainingPictures, draw_pictures, to_bytes, to_pixels
 from anystory.storyworld.judge.report import Score, match, measure
 from anystory.storyworld.judge.training import Schedule, attribute_loss, train_character_net, train_scene_net
 from anystory.storyworld.level import load_level
+from anystory.storyworld.render import render_scene
+from anystory.storyworld.scene import sample_scene
 
 SMALL: dict[str, Any] = {
     "size": 32, "crop": 16, "min_area": 20, "scene_widths": (8, 8, 8), "character_widths": (16, 16, 16),
+    "chest_crop": 16, "chest_widths": (8, 8, 8),
 }  # fmt: skip
 
 
@@ -48,7 +51,9 @@ def train(
     losses: list[list[float]] = [[], []]
     schedule = Schedule(steps=steps, batch=16, learning_rate=1e-2, seed=seed)
     train_scene_net(judge.scene, pictures, schedule, lambda _, __, loss: losses[0].append(loss))
-    train_character_net(judge.character, config, pictures, schedule, lambda _, __, loss: losses[1].append(loss))
+    train_character_net(
+        judge.character, config, pictures, schedule, lambda _, __, loss: losses[1].append(loss), judge.scene
+    )
     return judge, losses
 
 
@@ -71,6 +76,32 @@ def test_a_crop_is_what_lies_in_the_square() -> None:
     assert torch.allclose(crop[:, 3], torch.ones(1, 16, 16), atol=1e-5)
     beyond = crop_characters(images, masks, torch.tensor([[0.0, 16.0, 16.0]]), 16)
     assert beyond[..., :7].abs().max() == 0
+
+
+def test_the_close_up_shows_the_emblem() -> None:
+    """Where a change of emblem changes the picture lies inside the close-up, for all but a few held-out characters."""
+    config = JudgeConfig.of_level(1)
+    inside = []
+    for i in range(24):
+        scene = sample_scene(i, 1, "heldout")
+        first, *others = scene.placements
+        identity = replace(first.identity, emblem="none" if first.identity.emblem != "none" else "star")
+        drawn = render_scene(scene, 64)
+        other = render_scene(replace(scene, placements=(replace(first, identity=identity), *others)), 64)
+        changed = np.argwhere((other.image != drawn.image).any(axis=-1)) + 0.5
+        if len(changed) < 4:
+            continue
+        square = squares_around(torch.from_numpy(drawn.instances == 1)[None])
+        x, y, side = chests_of(square, config.chest)[0].tolist()
+        inside.append(np.abs(changed - (y, x)).max() <= side / 2)
+    assert len(inside) >= 20
+    assert np.mean(inside) >= 0.9
+
+
+def test_both_crops_have_their_sizes(config: JudgeConfig) -> None:
+    whole, close = crops_of(torch.zeros(2, 3, 32, 32), torch.ones(2, 32, 32), torch.full((2, 3), 16.0), config)
+    assert whole.shape == (2, 4, config.crop, config.crop)
+    assert close.shape == (2, 4, config.chest_crop, config.chest_crop)
 
 
 def test_degrading_is_mild_and_repeatable() -> None:

@@ -43,6 +43,7 @@ def test_a_judge_is_trained_in_parts_and_reported(tmp_path: Path) -> None:
         ((), "--minutes or --steps"),
         (("--steps", 1, "--minutes", 1), "--minutes or --steps"),
         (("--steps", 1, "--model", "no such"), "no model 'no such'"),
+        (("--steps", 1, "--part", "character"), "train --part scene first"),
     ],
 )
 def test_wrong_arguments_are_told(arguments: tuple[object, ...], message: str, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Run folder: the judge comes to OUT/judge.")],
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Training time, shared by the networks.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of each network instead: repeatable.")] = None,
-    part: Annotated[str, typer.Option(help="scene, character, or both; one keeps the other that OUT has.")] = "both",
+    part: Annotated[str, typer.Option(help="scene, character or both; one keeps the other of OUT.")] = "both",
     start: Annotated[Path | None, typer.Option(help="Begin with the weights of this judge's folder.")] = None,
     level: Annotated[str, typer.Option(help="1, 2, 3 or a level's JSON file.")] = "1",
     pictures: Annotated[int, typer.Option(min=64, help="Renders to learn from; drawn once and kept in OUT.")] = 40000,
@@ -46,7 +46,7 @@ def train(
     threads: Threads = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of pictures, weights and draws.")] = 0,
 ) -> None:
-    """Train the judge on renders. On few cores two runs at a time, one per --part, beat one with two threads."""
+    """Train the judge on renders: first the network that sees scenes, then the one that sees characters."""
     if part not in (*PARTS, "both"):
         raise ValueError(f"--part must be one of {', '.join(PARTS)} or both, got {part!r}")
     if (minutes is None) == (steps is None):
@@ -64,35 +64,37 @@ def train(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     config = JudgeConfig.of_level(_level(level))
-    judge = Judge.load(start) if start else Judge(config)
-    if judge.config != config:
-        raise ValueError(f"--start {start}: it has another vocabulary or other sizes than level {level}'s judge")
-    shown = _pictures(out, config, level, pictures, model, seed)
     parts = PARTS if part == "both" else (part,)
+    folder = out / "judge"
+    fresh = stored = Judge(config)
+    if start or (part != "both" and folder.is_dir()):
+        stored = Judge.load(start or folder)
+    elif part == "character":
+        raise ValueError(
+            f"{folder} holds no scene network, whose masks the other learns with: train --part scene first"
+        )
+    if stored.config != config:
+        raise ValueError(f"{start or folder}: it has another vocabulary or other sizes than level {level}'s judge")
+    judge = Judge(config, **{name: getattr(stored if start or name not in parts else fresh, name) for name in PARTS})
+    shown = _pictures(out, config, level, pictures, model, seed)
     schedule = Schedule(seconds=None if minutes is None else 60 * minutes / len(parts), steps=steps, seed=seed)
-
-    def save(name: str) -> None:
-        # The other network may have been saved meanwhile by a run beside this one.
-        stored = Judge.load(out / "judge") if (out / "judge").is_dir() else judge
-        Judge(config, **{p: getattr(judge if p == name else stored, p) for p in PARTS}).save(out / "judge")
-
     for name in parts:
         saved = time.monotonic()
         with TrainingProgress(f"judge {name}") as progress:
 
-            def show(spent: float, step: int, loss: float, name: str = name, progress: Any = progress) -> None:
+            def show(spent: float, step: int, loss: float, progress: Any = progress) -> None:
                 nonlocal saved
                 progress.update(spent, Progress(step=step, samples=step * schedule.batch), {"loss": loss})
                 if time.monotonic() - saved > SAVE_SECONDS:
-                    save(name)
+                    judge.save(folder)
                     saved = time.monotonic()
 
             if name == "scene":
                 train_scene_net(judge.scene, shown, schedule, show)
             else:
-                train_character_net(judge.character, config, shown, schedule, show)
-        save(name)
-    print(f"judge: {out / 'judge'}")
+                train_character_net(judge.character, config, shown, schedule, show, judge.scene)
+        judge.save(folder)
+    print(f"judge: {folder}")
 
 
 @app.command()

@@ -28,13 +28,20 @@ class JudgeConfig:
     """Fewer pixels than this are not a character."""
     crop: int = 48
     """Side of the square into which one character is enlarged before its attributes are read; a multiple of 8."""
+    chest: tuple[float, float, float] = (0.46, 0.67, 0.4)
+    """Where a character's chest is: x and y of the middle and the side of a square, in sides of the crop. Measured on
+    level 1: emblems lie at (0.46 ± 0.04, 0.67 ± 0.05)."""
+    chest_crop: int = 32
+    """Side of the square into which the chest is enlarged; a multiple of 8."""
     scene_widths: tuple[int, int, int] = (32, 64, 128)
     """Channels of the scene network at 1/2, 1/4 and 1/8 of the picture."""
     character_widths: tuple[int, int, int] = (48, 96, 128)
     """Channels of the character network at 1/2, 1/4 and 1/8 of the crop."""
+    chest_widths: tuple[int, int, int] = (32, 48, 64)
+    """Channels of its branch for the chest, at 1/1, 1/2 and 1/4."""
 
     def __post_init__(self) -> None:
-        for name in ("size", "crop"):
+        for name in ("size", "crop", "chest_crop"):
             value = getattr(self, name)
             if value < 16 or value % 8:
                 raise ValueError(f"a judge's {name} must be a multiple of 8 from 16 on, got {value}")

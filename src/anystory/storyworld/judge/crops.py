@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anystory.storyworld.judge.config import JudgeConfig
+
 _MARGIN = 1.1
 """Side of the square, in longer sides of the mask's box."""
 _SMALLEST = 16.0
@@ -29,6 +31,12 @@ def squares_around(masks: Tensor) -> Tensor:
     (x0, x1), (y0, y1) = ends
     side = (_MARGIN * torch.maximum(x1 - x0, y1 - y0)).clamp_min(_SMALLEST)
     return torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, side], dim=1)
+
+
+def chests_of(squares: Tensor, chest: tuple[float, float, float]) -> Tensor:
+    """Squares (B, 3) around the chests of characters in `squares` (B, 3); `chest` as `JudgeConfig` has it."""
+    x, y, side = squares.unbind(dim=1)
+    return torch.stack([x + (chest[0] - 0.5) * side, y + (chest[1] - 0.5) * side, chest[2] * side], dim=1)
 
 
 def crop_characters(images: Tensor, masks: Tensor, squares: Tensor, size: int) -> Tensor:
@@ -56,3 +64,12 @@ def crop_characters(images: Tensor, masks: Tensor, squares: Tensor, size: int) -
     )
     grid = F.affine_grid(matrix, [len(images), 4, size, size], align_corners=False)
     return F.grid_sample(layers, grid.to(layers.dtype), mode="bilinear", align_corners=False)
+
+
+def crops_of(images: Tensor, masks: Tensor, squares: Tensor, config: JudgeConfig) -> tuple[Tensor, Tensor]:
+    """What `CharacterNet` reads: the crops of characters (B, 4, K, K) and those of their chests (B, 4, k, k)."""
+    chests = chests_of(squares, config.chest)
+    whole = crop_characters(images, masks, squares, config.crop)
+    close = crop_characters(images, masks, chests, config.chest_crop)
+    layout = torch.channels_last
+    return whole.contiguous(memory_format=layout), close.contiguous(memory_format=layout)

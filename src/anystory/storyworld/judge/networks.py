@@ -66,35 +66,44 @@ class SceneNet(nn.Module):
 
 
 class CharacterNet(nn.Module):
-    """The attributes of one character, from its enlarged crop.
+    """The attributes of one character, from its enlarged crop and a close-up of its chest.
 
-    Each attribute attends to a few places of the feature map (an emblem is six pixels wide) and sees the mean of all.
+    Each attribute attends to a few places of both feature maps and sees the mean of the whole. The close-up is there
+    for emblems, which are six pixels wide.
     """
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
         a, b, c = config.character_widths
+        d, e, f = config.chest_widths
         self.names = tuple(config.attributes)
         self.fine = nn.Sequential(nn.PixelUnshuffle(2), _conv(16, a), _Block(a), _Block(a))
         self.quarter = nn.Sequential(_conv(a, b, 2), _Block(b), _Block(b))
         self.eighth = nn.Sequential(_conv(b, c, 2), _Block(c), _Block(c))
         self.to_quarter = nn.Conv2d(c, b, 1)
-        self.join = nn.Sequential(
-            nn.Conv2d(2 * b, c, 1, bias=False), nn.BatchNorm2d(c), nn.ReLU(inplace=True)
+        self.join = nn.Sequential(nn.Conv2d(2 * b, c, 1, bias=False), nn.BatchNorm2d(c), nn.ReLU(inplace=True))
+        self.chest = nn.Sequential(
+            _conv(4, d), _conv(d, e, 2), _Block(e), _conv(e, f, 2), _Block(f),
+            nn.Conv2d(f, c, 1, bias=False), nn.BatchNorm2d(c), nn.ReLU(inplace=True),
         )  # fmt: skip
         looks = len(self.names) * _GLIMPSES
-        self.look = nn.Conv2d(c, looks, 1)
-        self.where = nn.Parameter(torch.zeros(looks, config.crop // 4, config.crop // 4))
+        self.look = nn.Linear(c, looks)
+        self.where = nn.Parameter(torch.zeros(looks, (config.crop // 4) ** 2 + (config.chest_crop // 4) ** 2))
         self.say = nn.ModuleList(nn.Linear((_GLIMPSES + 1) * c, len(values)) for values in config.attributes.values())
 
-    def forward(self, crops: Tensor) -> dict[str, Tensor]:
-        """Crops (B, 4, K, K), RGB in [-1, 1] and the mask, to logits (B, values) of every attribute."""
+    def forward(self, crops: Tensor, chests: Tensor) -> dict[str, Tensor]:
+        """Logits (B, values) of every attribute.
+
+        Args:
+            crops: (B, 4, K, K), RGB in [-1, 1] and the mask.
+            chests: (B, 4, k, k), likewise.
+        """
         quarter = self.quarter(self.fine(crops))
         context = F.interpolate(self.to_quarter(self.eighth(quarter)), scale_factor=2)
         features = self.join(torch.cat([quarter, context], dim=1))
-        attention = (self.look(features) + self.where).flatten(2).float().softmax(dim=-1)
-        seen = torch.einsum("blp,bcp->blc", attention.to(features.dtype), features.flatten(2))
-        seen = seen.unflatten(1, (len(self.names), _GLIMPSES)).flatten(2)
+        places = torch.cat([features.flatten(2), self.chest(chests).flatten(2)], dim=2).transpose(1, 2)
+        attention = (self.look(places).transpose(1, 2) + self.where).float().softmax(dim=-1)
+        seen = (attention.to(places.dtype) @ places).unflatten(1, (len(self.names), _GLIMPSES)).flatten(2)
         whole = features.mean(dim=(2, 3))
         return {
             name: say(torch.cat([seen[:, i], whole], dim=1))

@@ -17,7 +17,7 @@ import anystory
 from anystory.files import atomic_folder, recover_folder
 from anystory.storyworld.judge.attributes import blank_colours
 from anystory.storyworld.judge.config import JudgeConfig
-from anystory.storyworld.judge.crops import crop_characters, squares_around
+from anystory.storyworld.judge.crops import crops_of, squares_around
 from anystory.storyworld.judge.networks import CharacterNet, SceneNet
 
 SHIPPED = Path(anystory.__file__).parent / "assets" / "judge"
@@ -143,8 +143,8 @@ class Judge:
             part = flat[start : start + _BATCH]
             solid = torch.from_numpy(np.stack([mask for _, mask in part])).to(images.device)
             pictures = images[[b for b, _ in part]]
-            crops = crop_characters(pictures, solid.float(), squares_around(solid), self.config.crop)
-            likely = {name: logits.softmax(dim=1).max(dim=1) for name, logits in self.character(crops).items()}
+            said_of = self.character(*crops_of(pictures, solid.float(), squares_around(solid), self.config))
+            likely = {name: logits.softmax(dim=1).max(dim=1) for name, logits in said_of.items()}
             for i, (b, mask) in enumerate(part):
                 said = {name: self.attributes[name][int(best.indices[i])] for name, best in likely.items()}
                 confidence = {name: float(best.values[i]) for name, best in likely.items()}

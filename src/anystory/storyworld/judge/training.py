@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anystory.storyworld.judge.config import JudgeConfig
-from anystory.storyworld.judge.crops import crop_characters, squares_around
+from anystory.storyworld.judge.crops import crops_of, squares_around
 from anystory.storyworld.judge.degrade import degrade_masks, degrade_pictures
 from anystory.storyworld.judge.networks import CharacterNet, SceneNet
 from anystory.storyworld.judge.pictures import TrainingPictures, to_pixels
@@ -23,6 +24,9 @@ OnStep = Callable[[float, int, float], None]
 REBUILT_SHARE = 0.4
 """Share of the samples that come through the autoencoder, if there are such pictures."""
 _WARM_UP = 0.04
+_FOUND = 0.5
+"""Least overlap (IoU) of a mask as seen with the true one."""
+_READ_AT_ONCE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +58,10 @@ def train_scene_net(
 
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(count, (schedule.batch,), generator=generator)
-        images = degrade_pictures(_pick(pictures, index, generator), generator)
+        taken = torch.from_numpy(pictures.images)[index]
+        through = _rebuilt_ones(pictures, index, generator)
+        taken[through] = torch.from_numpy(pictures.rebuilt)[index[through]]
+        images = degrade_pictures(to_pixels(taken), generator)
         with _half():
             pixels, place, light = net(images.contiguous(memory_format=torch.channels_last))
         owners = torch.from_numpy(pictures.instances)[index].long()
@@ -74,28 +81,58 @@ def train_character_net(
     pictures: TrainingPictures,
     schedule: Schedule,
     on_step: OnStep = lambda *_: None,
+    segmenter: SceneNet | None = None,
 ) -> None:
-    """Teach the attributes of characters, in place; masks and crops are jittered as a segmenter's would be."""
+    """Teach the attributes of characters, in place; crops are jittered.
+
+    Args:
+        segmenter: half of the masks are as this network sees them; the others (None: all) are true ones, of which half
+            have their outlines redrawn.
+    """
     labels = torch.from_numpy(pictures.labels)
-    # (P, 2): picture and place in its row of every character that is large enough to read; the rebuilt ones in front.
+    # (P, 2): picture and place in its row of every character that is large enough to read.
     people = (labels[:, :, 0] >= 0).nonzero()
+    seen = seen_rebuilt = None
+    if segmenter is not None:
+        seen, seen_rebuilt = (_owners(segmenter, stored) for stored in (pictures.images, pictures.rebuilt))
 
     def loss(generator: torch.Generator) -> Tensor:
         index, number = people[torch.randint(len(people), (schedule.batch,), generator=generator)].unbind(dim=1)
-        images = degrade_pictures(_pick(pictures, index, generator), generator)
-        owners = torch.from_numpy(pictures.instances)[index]
-        masks = degrade_masks(owners == (number + 1)[:, None, None], generator)
+        mine = (number + 1)[:, None, None]
+        taken = torch.from_numpy(pictures.images)[index]
+        through = _rebuilt_ones(pictures, index, generator)
+        taken[through] = torch.from_numpy(pictures.rebuilt)[index[through]]
+        images = degrade_pictures(to_pixels(taken), generator)
+        true = torch.from_numpy(pictures.instances)[index] == mine
+        masks = degrade_masks(true, generator)
+        if seen is not None and seen_rebuilt is not None:
+            owners = seen[index]
+            owners[through] = seen_rebuilt[index[through]]
+            found = owners == mine
+            overlap = (found & true).sum(dim=(1, 2)) / (found | true).sum(dim=(1, 2))
+            use = (overlap > _FOUND) & (torch.rand(len(index), generator=generator) < 0.5)
+            masks = torch.where(use[:, None, None], found, masks)
         squares = squares_around(masks)
         side = squares[:, 2:].clone()
-        squares[:, :2] += (torch.rand(len(index), 2, generator=generator) - 0.5) * 0.1 * side
-        squares[:, 2:] *= 0.92 + 0.22 * torch.rand(len(index), 1, generator=generator)
-        crops = crop_characters(images, masks.float(), squares, config.crop)
+        squares[:, :2] += (torch.rand(len(index), 2, generator=generator) - 0.5) * 0.06 * side
+        squares[:, 2:] *= 0.95 + 0.12 * torch.rand(len(index), 1, generator=generator)
         with _half():
-            said = net(crops.contiguous(memory_format=torch.channels_last))
-        truth = labels[index, number]
-        return attribute_loss(said, truth)
+            said = net(*crops_of(images, masks.float(), squares, config))
+        return attribute_loss(said, labels[index, number])
 
     _train(net, loss, schedule, on_step)
+
+
+@torch.no_grad()
+def _owners(segmenter: SceneNet, pictures: np.ndarray) -> Tensor:
+    """Whose each pixel is, as a network sees it: uint8 (N, H, W) of pictures (N, H, W, 3)."""
+    segmenter.eval()
+    found = [torch.empty(0, *pictures.shape[1:3], dtype=torch.uint8)]
+    for start in range(0, len(pictures), _READ_AT_ONCE):
+        images = to_pixels(torch.from_numpy(pictures[start : start + _READ_AT_ONCE]))
+        with _half():
+            found.append(segmenter(images.contiguous(memory_format=torch.channels_last))[0].argmax(dim=1).byte())
+    return torch.cat(found)
 
 
 def attribute_loss(said: dict[str, Tensor], truth: Tensor) -> Tensor:
@@ -113,15 +150,11 @@ def attribute_loss(said: dict[str, Tensor], truth: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def _pick(pictures: TrainingPictures, index: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures (B, 3, H, W); a share of those that exist rebuilt are taken so."""
-    chosen = torch.from_numpy(pictures.images)[index]
+def _rebuilt_ones(pictures: TrainingPictures, index: Tensor, generator: torch.Generator) -> Tensor:
+    """Which of the pictures `index` (B,) are taken as the autoencoder rebuilt them: bool (B,)."""
     rebuilt = len(pictures.rebuilt)
-    if rebuilt:
-        share = REBUILT_SHARE * len(pictures.images) / rebuilt
-        through = (torch.rand(len(index), generator=generator) < share) & (index < rebuilt)
-        chosen[through] = torch.from_numpy(pictures.rebuilt)[index[through]]
-    return to_pixels(chosen)
+    share = REBUILT_SHARE * len(pictures.images) / max(1, rebuilt)
+    return (torch.rand(len(index), generator=generator) < share) & (index < rebuilt)
 
 
 def _half() -> torch.autocast:
