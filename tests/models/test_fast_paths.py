@@ -50,7 +50,8 @@ def two_steps(adapter: SubjectAdapter, unet: Any, encoded: EncodedSubjects, **se
     """The second of two U-Net calls with other strengths: what is kept between steps must still be right."""
     cond = SubjectConditioning(encoded=encoded, **settings)
     batch, subjects = encoded.batch_size, encoded.num_subjects
-    with torch.no_grad(), adapter.installed_on(unet):
+    base = getattr(unet, "_orig_mod", unet)  # of a compiled U-Net
+    with torch.no_grad(), adapter.installed_on(base):
         for step in range(2):
             scales = 0.5 + torch.rand(batch, subjects, generator=seeded(step))
             reference_scales = 2 * torch.rand(batch, subjects, generator=seeded(step + 7))
@@ -349,3 +350,14 @@ def test_fused_attention_keeps_half_precision(dtype):
     assert lse.dtype == torch.float32
     assert relative_error(result.float(), expected) <= 2e-2
     assert relative_error(lse, expected_lse) <= 2e-2
+
+
+@pytest.mark.slow
+def test_the_whole_unet_compiles_into_one_graph(unet, strong_adapter):
+    """No graph break, and a second call with other subjects compiles nothing anew."""
+    with torch.no_grad():
+        encoded, other = (strong_adapter.project(encode(strong_adapter, 1, 2)) for _ in range(2))
+    compiled = torch.compile(unet, fullgraph=True, backend="eager")
+    for subjects in (encoded, other):
+        plain = two_steps(strong_adapter, unet, subjects, guidance=True, fast=PLAIN)
+        assert relative_error(two_steps(strong_adapter, compiled, subjects, guidance=True), plain) <= 1e-5

@@ -30,6 +30,7 @@ VERBS = {
     "world": Verb("anystory.cli.world", "app", "Draw StoryWorld scenes, characters and sheets."),
     "train": Verb("anystory.cli.train", "train", "Train the models."),
     "eval": Verb("anystory.cli.evaluate", "app", "Measure a model."),
+    "bench": Verb("anystory.cli.bench", "app", "Count or time what subjects cost."),
     "judge": Verb("anystory.cli.judge", "app", "Train and check the reader of StoryWorld pictures."),
 }
 

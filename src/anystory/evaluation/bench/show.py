@@ -1,0 +1,98 @@
+"""Both reports as tables and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from anystory.evaluation.bench.flops import Bar, FlopReport
+from anystory.evaluation.bench.speed import SpeedReport, Timing
+
+_TERA = 1e12
+
+
+def as_json(report: FlopReport | SpeedReport) -> str:
+    """The whole report; a count is in FLOPs, a share is a fraction, seconds are seconds, memory is bytes."""
+    values: dict[str, Any] = asdict(report)
+    if isinstance(report, FlopReport):
+        values["bars"] = [asdict(bar) | {"met": bar.met} for bar in report.bars]
+    return json.dumps(values, indent=1) + "\n"
+
+
+def show_flops(report: FlopReport, console: Console) -> None:
+    """Prints costs, ReferenceNet and bars."""
+    table = _table(
+        f"{report.model}, {report.picture} × {report.picture}, {report.steps} steps with guidance, "
+        f"{report.foreground:.0%} of the pixels foreground; TFLOP, and what is added to the stock pipeline's",
+        ["", "N"],
+        ["encode", "step", "picture", "+ step", "+ picture", "+ second"],
+    )
+    for row in [report.stock, *report.rows]:
+        shares = (row.step_over_stock, row.picture_over_stock, row.second_over_stock)
+        table.add_row(
+            row.method,
+            str(row.subjects),
+            *(f"{flops / _TERA:.2f}" for flops in (row.encode, row.step, row.picture)),
+            *("" if row is report.stock else f"{share:+.2%}" for share in shares),
+        )
+    console.print(table)
+    net = report.reference_net
+    console.print(
+        f"ReferenceNet at latent {net.latent} × {net.latent}: {net.pruned / _TERA:.3f} TFLOP, "
+        f"{net.ratio:.3f} of the U-Net's {net.unet / _TERA:.3f} (not pruned {net.whole / _TERA:.3f}); "
+        f"{net.parameters:,} parameters"
+    )
+    if report.bars:
+        bars = _table("", ["bar"], ["counted", "at most", ""])
+        for bar in report.bars:
+            bars.add_row(bar.name, _number(bar, bar.value), _number(bar, bar.limit), "met" if bar.met else "missed")
+        console.print(bars)
+
+
+def show_speed(report: SpeedReport, console: Console) -> None:
+    """Prints steps, Table 1 and pictures."""
+    console.print(
+        f"{report.model}, {report.dtype}{', compiled' if report.compiled else ''}; {report.hardware}, "
+        f"{report.threads} threads, torch {report.torch}; median of {report.rounds} rounds"
+    )
+    console.print(_timings("a step with guidance", report.unet))
+    console.print(_timings("Table 1: batch 1", report.reference_net))
+    if report.pictures:
+        table = _table(f"a picture of {report.steps} steps, of the stock picture's time", ["", "N"], ["first", "next"])
+        for row in report.pictures:
+            table.add_row(row.name, str(row.subjects), f"{row.first:.3f}", f"{row.second:.3f}")
+        console.print(table)
+
+
+def _timings(title: str, rows: list[Timing]) -> Table:
+    table = _table(title, ["", "N"], ["seconds", "slowest", "time ratio", "peak, GiB", "memory ratio"])
+    for row in rows:
+        table.add_row(
+            row.name,
+            str(row.subjects),
+            f"{row.seconds:.4f}",
+            f"{row.slowest:.4f}",
+            f"{row.ratio:.3f}",
+            "–" if row.memory is None else f"{row.memory / 2**30:.2f}",
+            "–" if row.memory_ratio is None else f"{row.memory_ratio:.3f}",
+        )
+    return table
+
+
+def _table(title: str, names: list[str], numbers: list[str]) -> Table:
+    table = Table(title=title or None, title_justify="left")
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for number in numbers:
+        table.add_column(number, justify="right")
+    return table
+
+
+def _number(bar: Bar, value: float) -> str:
+    if bar.limit > 100:
+        return f"{value / 1e9:.3f} B"
+    return f"{value:.3f}" if "/" in bar.name else f"{value:+.2%}"
