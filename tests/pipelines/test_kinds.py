@@ -332,6 +332,12 @@ def test_pictures_in_every_form(kind, form):
     assert (out.routing.height, out.routing.width) == (40, 56)
 
 
+def test_a_picture_of_any_size_that_the_vae_takes():
+    """The mini's factor is 4: image to image has no rule of 8."""
+    out = draw(pipeline_of("image", "mini"), subjects=[subject()], **given("image", 36, 44))
+    assert out.images.shape == (1, 44, 36, 3)
+
+
 def test_latents_as_the_picture():
     pipe = pipeline_of("image")
     arguments = given("image") | {"image": torch.randn(1, 4, 12, 20, generator=generator())}

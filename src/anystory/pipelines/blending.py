@@ -23,8 +23,8 @@ class BlendingMixin(DiffusionPipeline):
     others. The embedded model is a plain U-Net on 8 channels.
     """
 
-    unet: Any
     vae: Any
+    _plain_unet: Any
 
     @property
     def _parent_call(self) -> Any:
@@ -32,7 +32,7 @@ class BlendingMixin(DiffusionPipeline):
 
         @functools.wraps(call)
         def blended(**arguments: Any) -> Any:
-            with _told_as_plain(self.unet, self.vae):
+            with _told_as_plain(self._plain_unet, self.vae):
                 return call(**arguments)
 
         return blended

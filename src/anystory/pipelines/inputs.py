@@ -101,14 +101,14 @@ def check_pictures(values: Mapping[str, Any]) -> None:
             raise ValueError(f"`{name}` must be a picture, got None")
 
 
-def check_size(height: int, width: int, multiple: int) -> None:
-    """Check the picture's size, before time goes into the references.
+def check_size(height: int | None, width: int | None, multiple: int) -> None:
+    """Check a size that was asked for (None: none was), before time goes into the references.
 
     Raises:
         ValueError: a side that is no multiple of `multiple` pixels.
     """
     for name, value in (("height", height), ("width", width)):
-        if value % multiple:
+        if value is not None and value % multiple:
             lower = max(value // multiple, 1) * multiple
             near = f"{lower} or {lower + multiple}"
             raise ValueError(f"`{name}` must be a multiple of {multiple}, got {value}: {near} would do")

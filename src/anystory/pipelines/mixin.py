@@ -17,6 +17,7 @@ from typing import Any, Literal, get_type_hints
 import torch
 from diffusers import StableDiffusionXLControlNetInpaintPipeline, StableDiffusionXLPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.utils.torch_utils import is_compiled_module
 from torch import Tensor
 
 from anystory.models.adapter import SubjectAdapter
@@ -152,7 +153,7 @@ class AnyStoryMixin(OffloadMixin, ConversionMixin, LoadingMixin):
             return _output(self._parent_call(**arguments).images, None, return_dict)
         inputs.check_pictures(values)
         height, width = self._picture_size(values)
-        self._check_subject_call(values, height, width)
+        self._check_subject_call(values, rows)
 
         # 2. Encode the references, each once, and lay them out as diffusers lays out its batch
         encodings = self._encode_rows(rows)
@@ -210,7 +211,7 @@ class AnyStoryMixin(OffloadMixin, ConversionMixin, LoadingMixin):
         rows = inputs.subject_rows(subjects, prompts=None)
         if not rows:
             return []
-        self._check_parts()
+        self._check_parts(rows)
         encodings = self._encode_rows(rows)
         self.maybe_free_model_hooks()  # as a call does at its end: with offloading, back to the CPU
         return encodings if isinstance(subjects[0], Sequence) else encodings[0]
@@ -220,6 +221,11 @@ class AnyStoryMixin(OffloadMixin, ConversionMixin, LoadingMixin):
     @property
     def _parent_call(self) -> Any:
         return super().__call__  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def _plain_unet(self) -> Any:
+        """The U-Net itself, where `torch.compile` has wrapped it."""
+        return self.unet._orig_mod if is_compiled_module(self.unet) else self.unet
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The arguments to pass on, by name; and the same with the parent's defaults, to read from."""
@@ -240,15 +246,17 @@ class AnyStoryMixin(OffloadMixin, ConversionMixin, LoadingMixin):
         native = self.default_sample_size * self.vae_scale_factor
         return values.get("height") or native, values.get("width") or native
 
-    def _check_parts(self) -> None:
+    def _check_parts(self, rows: Rows) -> None:
         if self.adapter is None:
             raise ValueError("`subjects` need an adapter, and none is loaded: see from_pretrained(…, adapter=…)")
-        if self.image_encoder is None or self.feature_extractor is None:
+        fresh = any(isinstance(subject, Subject) for row in rows for subject in row)
+        if fresh and (self.image_encoder is None or self.feature_extractor is None):
             raise ValueError("`subjects` need `image_encoder` and `feature_extractor`, and one of them is None")
 
-    def _check_subject_call(self, values: Mapping[str, Any], height: int, width: int) -> None:
-        self._check_parts()
-        inputs.check_size(height, width, math.lcm(8, self.vae_scale_factor))  # 8 is diffusers' own rule
+    def _check_subject_call(self, values: Mapping[str, Any], rows: Rows) -> None:
+        self._check_parts(rows)
+        multiple = math.lcm(8, self.vae_scale_factor)  # 8 is diffusers' own rule
+        inputs.check_size(values.get("height"), values.get("width"), multiple)
         if _CONDITIONING in (values["cross_attention_kwargs"] or {}):
             raise ValueError(f"`cross_attention_kwargs` must not hold {_CONDITIONING!r}: the pipeline sets it")
         if self.unet.config.encoder_hid_dim_type == "ip_image_proj":
@@ -297,7 +305,7 @@ class AnyStoryMixin(OffloadMixin, ConversionMixin, LoadingMixin):
             # diffusers asks these themselves which tensors they want; the hook hides them from it.
             arguments["callback_on_step_end_tensor_inputs"] = hook.callback.tensor_inputs
         try:
-            with self.adapter.installed_on(self.unet):
+            with self.adapter.installed_on(self._plain_unet):
                 return self._parent_call(**arguments).images
         finally:
             self._cross_attention_kwargs = given  # else the pipeline would hold on to the call's features

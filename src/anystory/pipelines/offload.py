@@ -20,6 +20,9 @@ class OffloadMixin(DiffusionPipeline):
     offloaded by itself.
     """
 
+    # References are encoded before the text. In diffusers' order the last text encoder would stay on the device beside
+    # the U-Net, because it is the image encoder's turn that sends it away.
+    model_cpu_offload_seq = "image_encoder->text_encoder->text_encoder_2->unet->vae"
     _exclude_from_cpu_offload: ClassVar[list[str]] = ["adapter"]
 
     adapter: SubjectAdapter | None
