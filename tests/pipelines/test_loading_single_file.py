@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,7 +198,7 @@ def test_without_image_encoder_and_hub_the_error_says_what_to_pass(base, adapter
 def test_an_image_encoder_of_another_size_is_refused(base, adapter, tmp_path):
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    sizes = {"intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16}
+    sizes: Any = {"intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16}
     other = CLIPVisionModelWithProjection(CLIPVisionConfig(hidden_size=16, patch_size=8, **sizes))
     message = "gives 5 tokens of width 16, but the adapter was made for 17 of width 32"
     with pytest.raises(ValueError, match=message):

@@ -29,6 +29,8 @@ VERBS = {
     "demo": Verb("anystory.cli.demo", "demo", "Draw the demo: one, two and look-alike subjects."),
     "world": Verb("anystory.cli.world", "app", "Draw StoryWorld scenes, characters and sheets."),
     "train": Verb("anystory.cli.train", "train", "Train the models."),
+    "adapter": Verb("anystory.cli.adapter", "app", "Start an adapter from public weights."),
+    "models": Verb("anystory.cli.models", "app", "List, describe and verify models."),
     "eval": Verb("anystory.cli.evaluate", "app", "Measure a model."),
     "bench": Verb("anystory.cli.bench", "app", "Count or time what subjects cost."),
     "judge": Verb("anystory.cli.judge", "app", "Train and check the reader of StoryWorld pictures."),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from anystory.models.layout import AttentionLayer
+if TYPE_CHECKING:
+    from anystory.models.layout import AttentionLayer
 
-__all__ = ["FAMILIES", "describe_layout", "family"]
+__all__ = ["FAMILIES", "describe_counts", "describe_layout"]
 
 FAMILIES: Mapping[tuple[int, int], str] = MappingProxyType(
     {
@@ -20,12 +22,12 @@ FAMILIES: Mapping[tuple[int, int], str] = MappingProxyType(
 """{(number of attention layers, width of the text tokens): name}."""
 
 
-def family(layers: Sequence[AttentionLayer]) -> str | None:
-    """The base model with such layers, or None for one that we do not know."""
-    return FAMILIES.get((len(layers), layers[0].context_dim))
-
-
 def describe_layout(layers: Sequence[AttentionLayer]) -> str:
     """`70 attention layers (text width 2048: SDXL)`."""
-    name = family(layers)
-    return f"{len(layers)} attention layers (text width {layers[0].context_dim}{f': {name}' if name else ''})"
+    return describe_counts(len(layers), layers[0].context_dim)
+
+
+def describe_counts(layers: int, text_width: int) -> str:
+    """The same from two numbers; a model that we do not know has no name."""
+    name = FAMILIES.get((layers, text_width))
+    return f"{layers} attention layers (text width {text_width}{f': {name}' if name else ''})"

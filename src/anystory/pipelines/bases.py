@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from anystory.pipelines.headers import read_headers
 
-__all__ = ["check_index", "check_single_file", "kind_of_index", "kind_of_keys", "safetensors_keys"]
+__all__ = ["check_index", "check_single_file", "kind_of_index", "kind_of_keys"]
 
 EXPECTED = "expected SDXL or a fine-tune of it"
 
@@ -92,7 +92,7 @@ def check_single_file(
     """
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"{path}: single files must be .safetensors; pickles (.ckpt, .pt, .bin) are not loaded")
-    keys = safetensors_keys(path)
+    keys = read_headers([Path(path)])
     wanted = {name: _SINGLE_FILE_PARTS[name] for name in parts if name not in given}
     missing = {name: what for name, (start, what) in wanted.items() if not any(key.startswith(start) for key in keys)}
     if not missing:
@@ -101,17 +101,3 @@ def check_single_file(
         raise ValueError(f"{path} is {kind_of_keys(keys)}, not SDXL in its original single-file layout: {EXPECTED}")
     names = ", ".join(f"{name}=…" for name in missing)
     raise ValueError(f"{path} ({kind}) lacks {' and '.join(missing.values())}: pass {names}")
-
-
-def safetensors_keys(path: str | os.PathLike[str]) -> list[str]:
-    """The names of a file's tensors.
-
-    Raises:
-        ValueError: it cannot be read as safetensors.
-        OSError: it is not there.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys())
-    except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read as safetensors ({error}): download or copy it again") from None

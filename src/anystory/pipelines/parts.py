@@ -109,7 +109,7 @@ def load_unet(
         place = place._replace(subfolder=place.subfolder or "unet")
     if (index := Path(place.root) / "model_index.json").is_file():
         check_index(json.loads(index.read_text(encoding="utf-8")), str(source))
-    unet, info = UNet2DConditionModel.from_pretrained(
+    loaded: Any = UNet2DConditionModel.from_pretrained(
         place.root,
         subfolder=place.subfolder or None,
         torch_dtype=dtype,
@@ -118,6 +118,7 @@ def load_unet(
         output_loading_info=True,
         **options,
     )
+    unet, info = loaded
     if report := KeyReport.of_loading_info(info):
         raise CheckpointKeyError(f"{source} has no whole U-Net", report)
     return unet
