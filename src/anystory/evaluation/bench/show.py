@@ -57,7 +57,7 @@ def show_speed(report: SpeedReport, console: Console) -> None:
     """Prints steps, Table 1 and pictures."""
     console.print(
         f"{report.model}, {report.dtype}{', compiled' if report.compiled else ''}; {report.hardware}, "
-        f"{report.threads} threads, torch {report.torch}; median of {report.rounds} rounds"
+        f"{report.threads} threads, torch {report.torch}; fastest of {report.rounds} rounds"
     )
     console.print(_timings("a step with guidance", report.unet))
     console.print(_timings("Table 1: batch 1", report.reference_net))
@@ -69,13 +69,13 @@ def show_speed(report: SpeedReport, console: Console) -> None:
 
 
 def _timings(title: str, rows: list[Timing]) -> Table:
-    table = _table(title, ["", "N"], ["seconds", "slowest", "time ratio", "peak, GiB", "memory ratio"])
+    table = _table(title, ["", "N"], ["seconds", "median", "time ratio", "peak, GiB", "memory ratio"])
     for row in rows:
         table.add_row(
             row.name,
             str(row.subjects),
             f"{row.seconds:.4f}",
-            f"{row.slowest:.4f}",
+            f"{row.median:.4f}",
             f"{row.ratio:.3f}",
             "–" if row.memory is None else f"{row.memory / 2**30:.2f}",
             "–" if row.memory_ratio is None else f"{row.memory_ratio:.3f}",
