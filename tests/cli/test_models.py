@@ -150,6 +150,14 @@ def test_bases_are_described_in_every_form(files):
     assert (public["kind"], public["layout"]) == ("IP-Adapter-Plus", layout)
 
 
+def test_a_unet_by_itself_is_a_base_to_start_from(files, tmp_path):
+    weights = {key: value for key, value in load_file(files.single).items() if key.startswith("model.diffusion_model.")}
+    save_file(weights, tmp_path / "unet.safetensors")
+    info = json.loads(models("info", tmp_path / "unet.safetensors", "--json").stdout)
+    assert (info["kind"], info["layout"]) == ("a U-Net by itself", "8 attention layers (text width 80)")
+    assert info["fits"].startswith("`anystory adapter init`, as a base")
+
+
 def test_an_adapter_for_another_unet_is_said(files, tmp_path):
     other = pipeline("mini")
     other.save_pretrained(tmp_path / "whole")

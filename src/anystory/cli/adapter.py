@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from anystory.cli.drawing import DTYPES
+
+SHARD = "2GB"
+"""Largest file: as much is copied while it is written."""
 
 app = typer.Typer(help="Make adapters.", no_args_is_help=True, add_completion=False)
 
@@ -68,7 +72,10 @@ def init(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         adapter = warm_start(unet, public, sizes, generator=torch.Generator().manual_seed(seed))
-    adapter.save_pretrained(out, origin=_origin(base, path, sha256_of(path), sizes.subject_tokens, public.queries))
+    del unet
+    gc.collect()  # its modules refer to each other; writing a shard copies it, and the base need not lie beside that
+    origin = _origin(base, path, sha256_of(path), sizes.subject_tokens, public.queries)
+    adapter.save_pretrained(out, max_shard_size=SHARD, origin=origin)
     total = sum(parameter.numel() for parameter in adapter.parameters())
     print(f"{out}: {total:,} parameters in {dtype}, {sizes.subject_tokens} tokens per subject")
     if sizes.subject_tokens > public.queries:

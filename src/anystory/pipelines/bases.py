@@ -9,9 +9,11 @@ from typing import Any
 
 from anystory.pipelines.headers import read_headers
 
-__all__ = ["check_index", "check_single_file", "kind_of_index", "kind_of_keys"]
+__all__ = ["UNET_BY_ITSELF", "check_index", "check_single_file", "kind_of_index", "kind_of_keys"]
 
 EXPECTED = "expected SDXL or a fine-tune of it"
+
+UNET_BY_ITSELF = "a U-Net by itself"
 
 _PIPELINES = {
     "StableDiffusion3": "Stable Diffusion 3",
@@ -31,7 +33,7 @@ _FILES = (
     ("lora", "a LoRA"),
     ("ip_adapter.", "an IP-Adapter"),
     ("cross_projections.", "an AnyStory adapter"),
-    ("model.diffusion_model.", "a U-Net by itself"),
+    ("model.diffusion_model.", UNET_BY_ITSELF),
 )
 """(what is in the keys of a single file, which model that is); the first that fits counts."""
 
@@ -97,7 +99,7 @@ def check_single_file(
     missing = {name: what for name, (start, what) in wanted.items() if not any(key.startswith(start) for key in keys)}
     if not missing:
         return
-    if len(missing) == len(wanted) or (kind := kind_of_keys(keys)) not in ("SDXL", "a U-Net by itself"):
+    if len(missing) == len(wanted) or (kind := kind_of_keys(keys)) not in ("SDXL", UNET_BY_ITSELF):
         raise ValueError(f"{path} is {kind_of_keys(keys)}, not SDXL in its original single-file layout: {EXPECTED}")
     names = ", ".join(f"{name}=…" for name in missing)
     raise ValueError(f"{path} ({kind}) lacks {' and '.join(missing.values())}: pass {names}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from anystory.models.families import describe_counts
 from anystory.pipelines.assets import embedded_models, resolve_model
-from anystory.pipelines.bases import kind_of_index, kind_of_keys
+from anystory.pipelines.bases import UNET_BY_ITSELF, kind_of_index, kind_of_keys
 from anystory.pipelines.headers import Part, Tensors, part_of, parts_by_prefix, read_headers, tensors_of, weight_files
 
 __all__ = ["Description", "cached_models", "describe", "find"]
@@ -208,6 +208,9 @@ def _describe_file(name: str, path: Path) -> Description:
         layout = _unet_layout(tensors)
         parts = parts_by_prefix(tensors, _single_file_part)
         fits = f"adapters for U-Nets with {layout}, through from_single_file"
+    elif kind == UNET_BY_ITSELF:
+        layout, parts = _unet_layout(tensors), parts_by_prefix(tensors, _single_file_part)
+        fits = f"`anystory adapter init`, as a base: its U-Net has {layout}"
     elif "image_proj.latents" in tensors:
         keys = [shape for key, (_, shape) in tensors.items() if key.endswith("to_k_ip.weight")]
         kind, parts = "IP-Adapter-Plus", parts_by_prefix(tensors, lambda key: key.partition(".")[0])

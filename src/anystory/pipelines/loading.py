@@ -23,7 +23,7 @@ from anystory.pipelines.parts import (
     load_image_encoder,
     read_index,
 )
-from anystory.pipelines.single_file import finish_single_file, single_file_errors
+from anystory.pipelines.single_file import check_text_encoders, single_file_errors
 
 __all__ = ["LoadingMixin"]
 
@@ -133,9 +133,9 @@ class LoadingMixin(DiffusionPipeline):
         read = [name for name in ("unet", "vae", "text_encoder", "text_encoder_2") if name not in kwargs]
         with single_file_errors(source, read, config):
             pipe = super().from_single_file(  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
-                source, config=None if config is None else os.fspath(config), **kwargs
+                source, config=None if config is None else os.fspath(config), dtype=dtype, **kwargs
             )
-        finish_single_file({name: getattr(pipe, name) for name in read}, source, dtype)
+        check_text_encoders(pipe, source)
         return parts.complete(pipe)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:

@@ -16,7 +16,7 @@ from anystory.models.adapter import SubjectAdapter
 from anystory.models.key_report import CheckpointKeyError, KeyReport
 from anystory.pipelines.assets import embedded_models, resolve_model
 from anystory.pipelines.bases import check_index, check_single_file
-from anystory.pipelines.single_file import finish_single_file, first_line, single_file_errors
+from anystory.pipelines.single_file import first_line, single_file_errors
 
 __all__ = [
     "SDXL_IMAGE_ENCODER",
@@ -101,9 +101,7 @@ def load_unet(
         place = None if config is None else locate(config, "unet")
         found = {} if place is None else {"config": place.root, "subfolder": place.subfolder or None}
         with single_file_errors(source, ("unet",), config):
-            unet = UNet2DConditionModel.from_single_file(os.fspath(source), **found, **options)
-        finish_single_file({"unet": unet}, source, dtype)
-        return unet
+            return UNet2DConditionModel.from_single_file(os.fspath(source), torch_dtype=dtype, **found, **options)
     place = locate(source, "unet")
     if not os.path.isdir(place.root):
         place = place._replace(subfolder=place.subfolder or "unet")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from anystory.models.key_report import CheckpointKeyError, KeyReport, compare_keys
 
-__all__ = ["finish_single_file", "first_line", "single_file_errors"]
+__all__ = ["check_text_encoders", "first_line", "single_file_errors"]
 
 _CONVERTED = {
     "unet": (UNet2DConditionModel, convert_ldm_unet_checkpoint),
@@ -57,28 +57,26 @@ def single_file_errors(
         raise
 
 
-def finish_single_file(parts: Mapping[str, Any], source: str | os.PathLike[str], dtype: torch.dtype) -> None:
-    """Converts what was read, after refusing text encoders without some weights: those are left without values.
+def check_text_encoders(pipe: Any, source: str | os.PathLike[str]) -> None:
+    """Refuses a file without some of the text encoders' weights: diffusers leaves those without values.
 
     Args:
-        parts: {component: what was read}.
+        pipe: what was read.
         source: the file.
-        dtype: type of the weights.
 
     Raises:
-        CheckpointKeyError: the names of all such weights, in diffusers' terms.
+        CheckpointKeyError: the names of all such weights.
     """
-    modules = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+    encoders = {name: getattr(pipe, name) for name in ("text_encoder", "text_encoder_2")}
     missing = tuple(
         f"{part}.{name}"
-        for part, module in modules.items()
-        for name, parameter in module.named_parameters()
+        for part, encoder in encoders.items()
+        if encoder is not None
+        for name, parameter in encoder.named_parameters()
         if parameter.is_meta
     )
     if missing:
         raise CheckpointKeyError(f"{source} is not a whole model", KeyReport(missing=missing))
-    for module in modules.values():
-        torch.nn.Module.to(module, dtype=dtype)  # ModelMixin's own `to` warns at every change of type
 
 
 def first_line(error: Exception) -> str:
