@@ -1,7 +1,8 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Files: written so that nobody ever sees half of one, and told apart by their hash."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -9,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_folder", "atomic_write", "recover_folder"]
+__all__ = ["atomic_folder", "atomic_write", "recover_folder", "sha256_file"]
+
+_CHUNK = 1 << 22
 
 
 @contextmanager
@@ -119,3 +122,12 @@ def _move_without_overwriting(source: Path, target: Path) -> None:
         if target.exists():
             raise FileExistsError(f"{target} exists already") from None
         os.replace(source, target)
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, in hexadecimal; read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

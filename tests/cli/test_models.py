@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from anystory import cli
+from anystory.files import sha256_file
 from anystory.models import SubjectAdapter
-from anystory.models.checksums import SUMS, sha256_of
+from anystory.models.checksums import SUMS
 from cli.sdxl_files import SdxlFiles, write_sdxl_files
 from pipelines.helpers import pipeline
 
@@ -47,7 +48,7 @@ def put_into_cache(cache: Path, repository: str, folder: Path) -> Path:
     (root / "refs" / "main").write_text(commit)
     (root / "blobs").mkdir()
     for file in (path for path in folder.rglob("*") if path.is_file()):
-        blob = root / "blobs" / sha256_of(file)
+        blob = root / "blobs" / sha256_file(file)
         shutil.copy(file, blob)
         link = root / "snapshots" / commit / file.relative_to(folder)
         link.parent.mkdir(parents=True, exist_ok=True)

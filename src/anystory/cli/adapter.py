@@ -59,7 +59,7 @@ def init(
     from anystory.cli.drawing import quiet_libraries
 
     quiet_libraries()
-    from anystory.models.checksums import sha256_of
+    from anystory.files import sha256_file
     from anystory.models.ip_adapter_plus import read_ip_adapter_plus
     from anystory.models.warm_start import warm_start, warm_start_config
     from anystory.pipelines.assets import local_file
@@ -74,7 +74,7 @@ def init(
         adapter = warm_start(unet, public, sizes, generator=torch.Generator().manual_seed(seed))
     del unet
     gc.collect()  # its modules refer to each other; writing a shard copies it, and the base need not lie beside that
-    origin = _origin(base, path, sha256_of(path), sizes.subject_tokens, public.queries)
+    origin = _origin(base, path, sha256_file(path), sizes.subject_tokens, public.queries)
     adapter.save_pretrained(out, max_shard_size=SHARD, origin=origin)
     total = sum(parameter.numel() for parameter in adapter.parameters())
     print(f"{out}: {total:,} parameters in {dtype}, {sizes.subject_tokens} tokens per subject")

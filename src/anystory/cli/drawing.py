@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from anystory.files import atomic_write
+from anystory.files import atomic_write, sha256_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -220,7 +220,7 @@ def draw_job(
     import torch
 
     from anystory.evaluation.routing_sheet import routing_sheet
-    from anystory.pipelines.record import PictureRecord, environment, save_record, sha256_file
+    from anystory.pipelines.record import PictureRecord, environment, save_record
 
     pipe, source, arguments = session.start(job)
     encoded = pipe.encode_subjects([subject.subject() for subject in job.subjects])

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from anystory.files import atomic_folder
-from anystory.models.checksums import SUMS, read_sums, sha256_of, write_sums
+from anystory.files import atomic_folder, sha256_file
+from anystory.models.checksums import SUMS, read_sums, write_sums
 from anystory.models.model_card import model_card
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def save_adapter(
     def fill(fresh: Path) -> None:
         write(fresh)
         (fresh / CARD).write_text(model_card(adapter, origin), encoding="utf-8")
-        write_sums(fresh, {file.name: sha256_of(file) for file in fresh.iterdir() if file.name != CARD})
+        write_sums(fresh, {file.name: sha256_file(file) for file in fresh.iterdir() if file.name != CARD})
 
     if not target.exists():
         with atomic_folder(target) as fresh:

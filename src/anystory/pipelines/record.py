@@ -5,7 +5,6 @@ No torch is imported here until versions are asked for.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -16,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from anystory.files import atomic_write
+from anystory.files import atomic_write, sha256_file
 
 __all__ = [
     "FileRecord",
@@ -29,7 +28,6 @@ __all__ = [
     "keep_file",
     "load_record",
     "save_record",
-    "sha256_file",
     "weight_hashes",
 ]
 
@@ -183,15 +181,6 @@ def _build(kind: Any, data: Mapping[str, Any]) -> Any:
     if unknown := sorted(data.keys() - known.keys()):
         raise ValueError(f"unknown entries {', '.join(unknown)}")
     return kind(**data)
-
-
-def sha256_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def keep_file(path: str | os.PathLike[str], folder: Path, base: Path) -> FileRecord:

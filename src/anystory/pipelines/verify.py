@@ -14,8 +14,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 
+from anystory.files import sha256_file
 from anystory.models.adapter import SubjectAdapter
-from anystory.models.checksums import SUMS, read_sums, sha256_of
+from anystory.models.checksums import SUMS, read_sums
 from anystory.models.encoders import subject_qformer
 from anystory.models.ip_adapter_plus import read_ip_adapter_plus, resampler_weights
 from anystory.models.key_report import compare_keys
@@ -104,7 +105,7 @@ def _listed(file: Path) -> bool:
 
 
 def _check_hash(file: Path, name: str, result: Verification) -> list[str]:
-    digest, expected, source = sha256_of(file), None, ""
+    digest, expected, source = sha256_file(file), None, ""
     if listed := read_sums(file.parent).get(file.name):
         expected, source = listed, SUMS
     elif file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob := file.resolve().name):
