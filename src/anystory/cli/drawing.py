@@ -5,7 +5,6 @@ Nothing heavy is imported before it is needed.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -179,7 +178,7 @@ class Session:
         from anystory.pipelines.sdxl import AnyStoryImg2ImgPipeline, AnyStoryInpaintPipeline
 
         source = load_source(job.image, job.mask)
-        multiple = math.lcm(8, self.pipe.vae_scale_factor)  # 8 is diffusers' own rule
+        multiple = self.pipe.size_multiple
         native = (self.pipe.default_sample_size * self.pipe.vae_scale_factor) ** 2
         width, height = drawing_size(source.image.size, native, multiple)
         width, height = job.width or width, job.height or height

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CheckpointKeyError", "KeyReport", "compare_keys"]
+__all__ = ["CheckpointKeyError", "KeyReport", "compare_keys", "shapes_of"]
 
 Shape = tuple[int, ...]
 
@@ -70,6 +70,11 @@ class CheckpointKeyError(ValueError):
     def __init__(self, sentence: str, report: KeyReport) -> None:
         super().__init__(f"{sentence}: {report}")
         self.report = report
+
+
+def shapes_of(weights: Mapping[str, Any], prefix: str = "") -> dict[str, Shape]:
+    """{key: shape} of a state dict, the keys after a prefix: what `compare_keys` takes."""
+    return {prefix + key: tuple(value.shape) for key, value in weights.items()}
 
 
 def compare_keys(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> KeyReport:

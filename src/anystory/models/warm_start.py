@@ -25,7 +25,7 @@ from anystory.models.adapter import SubjectAdapter
 from anystory.models.configs import PRESETS, AdapterConfig
 from anystory.models.families import describe_layout
 from anystory.models.ip_adapter_plus import EXPECTED, IPAdapterPlus, attention_keys, resampler_weights
-from anystory.models.key_report import CheckpointKeyError, KeyReport, compare_keys
+from anystory.models.key_report import CheckpointKeyError, compare_keys, shapes_of
 from anystory.models.layout import unet_layout
 
 __all__ = ["COPY_NOISE", "extend_queries", "warm_start", "warm_start_config"]
@@ -96,7 +96,7 @@ def check_belongs(unet: UNet2DConditionModel, ip_adapter: IPAdapterPlus) -> None
         for name, layer in layers.items()
         for part in ("to_k_ip", "to_v_ip")
     }
-    report = compare_keys({key: tuple(value.shape) for key, value in ip_adapter.ip_adapter.items()}, expected)
+    report = compare_keys(shapes_of(ip_adapter.ip_adapter), expected)
     if report:
         raise CheckpointKeyError(
             f"the IP-Adapter does not fit this U-Net: it has {len(ip_adapter.ip_adapter) // 2} layers of text width "
@@ -123,8 +123,7 @@ def extend_queries(latents: Tensor, tokens: int, generator: torch.Generator | No
 
 def _load(module: torch.nn.Module, weights: dict[str, Tensor], part: str) -> None:
     """Copies weights into a module of ours; names every key that does not fit."""
-    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    report: KeyReport = compare_keys({key: tuple(value.shape) for key, value in weights.items()}, expected)
+    report = compare_keys(shapes_of(weights), shapes_of(module.state_dict()))
     if report:
         raise CheckpointKeyError(f"the IP-Adapter's {part} is not as expected, under diffusers' names", report)
     module.load_state_dict(weights)

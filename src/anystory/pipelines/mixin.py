@@ -241,6 +241,11 @@ class AnyStoryMixin(OffloadMixin, ConversionMixin, LoadingMixin):
         defaults = {name: p.default for name, p in signature.parameters.items() if p.default is not p.empty}
         return arguments, defaults | arguments
 
+    @property
+    def size_multiple(self) -> int:
+        """Pixels of which both sides of a picture must be a multiple."""
+        return math.lcm(8, self.vae_scale_factor)  # 8 is diffusers' own rule
+
     def _picture_size(self, values: Mapping[str, Any]) -> tuple[int, int]:
         """(H, W) of the pictures to come; a pipeline that is given a picture may read it off that."""
         native = self.default_sample_size * self.vae_scale_factor
@@ -255,8 +260,7 @@ class AnyStoryMixin(OffloadMixin, ConversionMixin, LoadingMixin):
 
     def _check_subject_call(self, values: Mapping[str, Any], rows: Rows) -> None:
         self._check_parts(rows)
-        multiple = math.lcm(8, self.vae_scale_factor)  # 8 is diffusers' own rule
-        inputs.check_size(values.get("height"), values.get("width"), multiple)
+        inputs.check_size(values.get("height"), values.get("width"), self.size_multiple)
         if _CONDITIONING in (values["cross_attention_kwargs"] or {}):
             raise ValueError(f"`cross_attention_kwargs` must not hold {_CONDITIONING!r}: the pipeline sets it")
         if self.unet.config.encoder_hid_dim_type == "ip_image_proj":

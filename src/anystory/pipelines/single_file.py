@@ -16,7 +16,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors.torch import load_file
 
-from anystory.models.key_report import CheckpointKeyError, KeyReport, compare_keys
+from anystory.models.key_report import CheckpointKeyError, KeyReport, compare_keys, shapes_of
 
 __all__ = ["check_text_encoders", "first_line", "single_file_errors"]
 
@@ -97,7 +97,6 @@ def _report(source: str | os.PathLike[str], parts: Collection[str], config: str 
         inside = None if os.path.isfile(os.path.join(where, "config.json")) else part
         with torch.device("meta"):
             model: Any = kind.from_config(kind.load_config(where, subfolder=inside))
-        expected |= {f"{part}.{name}": tuple(value.shape) for name, value in model.state_dict().items()}
-        converted = convert(weights, model.config)
-        found |= {f"{part}.{name}": tuple(value.shape) for name, value in converted.items()}
+        expected |= shapes_of(model.state_dict(), f"{part}.")
+        found |= shapes_of(convert(weights, model.config), f"{part}.")
     return compare_keys(found, expected)

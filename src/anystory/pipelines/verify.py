@@ -19,7 +19,7 @@ from anystory.models.adapter import SubjectAdapter
 from anystory.models.checksums import SUMS, read_sums
 from anystory.models.encoders import subject_qformer
 from anystory.models.ip_adapter_plus import read_ip_adapter_plus, resampler_weights
-from anystory.models.key_report import compare_keys
+from anystory.models.key_report import compare_keys, shapes_of
 from anystory.models.layout import layout_of_config
 from anystory.models.reference_net import config_of_unet
 from anystory.models.warm_start import warm_start_config
@@ -167,7 +167,7 @@ def _check_shapes(path: Path, result: Verification) -> list[str]:
             problems.append(f"{part}: its config.json builds no {kind} ({error})")
             continue
         configs[kind] = model
-        expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        expected = shapes_of(model.state_dict())
         for variant, files in weight_files(folder).items():
             found = {key: shape for key, (_, shape) in read_headers(files).items()}
             if report := compare_keys(found, expected):
@@ -189,7 +189,6 @@ def _check_ip_adapter(path: Path, result: Verification) -> list[str]:
     ip_adapter = read_ip_adapter_plus(path)
     with torch.device("meta"):
         expected = subject_qformer(warm_start_config(ip_adapter)).state_dict()
-    found = {key: tuple(value.shape) for key, value in resampler_weights(ip_adapter.image_proj).items()}
     result.shapes_checked.append("image_proj")
-    report = compare_keys(found, {key: tuple(value.shape) for key, value in expected.items()})
+    report = compare_keys(shapes_of(resampler_weights(ip_adapter.image_proj)), shapes_of(expected))
     return [f"image_proj, under diffusers' names: {report}"] if report else []
