@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 
 from anystory.pipelines.assets import resolve_model
+from anystory.precision import bf16_is_native
 from anystory.training.components import ModelFolder
-from anystory.training.devices import bf16_is_native, forward_pass
+from anystory.training.devices import forward_pass
 from anystory.training.recipe import load_recipe
 from anystory.training.stages import build_stage
 from anystory.training.stream import collate

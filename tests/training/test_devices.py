@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anystory.precision import bf16_is_native
 from anystory.training.components import ModelFolder
 from anystory.training.devices import (
-    bf16_is_native,
     compile_blocks,
     compiled_shapes,
     follow_layout,

@@ -19,19 +19,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.models.clip.modeling_clip import CLIPMLP
 
 from anystory.models.patch_autoencoder import PatchAutoencoder
+from anystory.precision import bf16_is_native
 
 Precision = Literal["auto", "fp32", "bf16"]
 """`auto`: bf16 where the processor multiplies in it, else fp32. Weights and optimizer stay fp32 in every case."""
-
-
-def bf16_is_native(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 in hardware. Elsewhere it is emulated, up to hundreds of times slower."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    return False
 
 
 def make_accelerator() -> Accelerator:

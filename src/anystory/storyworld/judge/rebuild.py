@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anystory.precision import native_bf16
+
 Rebuild = Callable[[Tensor, torch.Generator], Tensor]
 """Pictures (B, 3, H, W) in [-1, 1] to what an autoencoder makes of them."""
 
@@ -22,7 +24,7 @@ def through_autoencoder(vae: Any, latent_noise: float = 0.0) -> Rebuild:
 
     @torch.no_grad()
     def rebuild(images: Tensor, generator: torch.Generator) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with native_bf16(torch.device("cpu")):
             latent = vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist.mode().float()
             strength = latent_noise * torch.rand(len(latent), 1, 1, 1, generator=generator)
             latent = latent + strength * torch.randn(latent.shape, generator=generator)

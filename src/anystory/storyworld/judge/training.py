@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anystory.precision import native_bf16
 from anystory.storyworld.judge.config import JudgeConfig
 from anystory.storyworld.judge.crops import crops_of, squares_around
 from anystory.storyworld.judge.degrade import degrade_masks, degrade_pictures
@@ -23,6 +24,7 @@ OnStep = Callable[[float, int, float], None]
 
 REBUILT_SHARE = 0.4
 """Share of the samples that come through the autoencoder, if there are such pictures."""
+_CPU = torch.device("cpu")
 _WARM_UP = 0.04
 _FOUND = 0.5
 """Least overlap (IoU) of a mask as seen with the true one."""
@@ -58,11 +60,8 @@ def train_scene_net(
 
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(count, (schedule.batch,), generator=generator)
-        taken = torch.from_numpy(pictures.images)[index]
-        through = _rebuilt_ones(pictures, index, generator)
-        taken[through] = torch.from_numpy(pictures.rebuilt)[index[through]]
-        images = degrade_pictures(to_pixels(taken), generator)
-        with _half():
+        images, _ = _degraded(pictures, index, generator)
+        with native_bf16(_CPU):
             pixels, place, light = net(images.contiguous(memory_format=torch.channels_last))
         owners = torch.from_numpy(pictures.instances)[index].long()
         scenery = torch.from_numpy(pictures.scenery)[index]
@@ -99,10 +98,7 @@ def train_character_net(
     def loss(generator: torch.Generator) -> Tensor:
         index, number = people[torch.randint(len(people), (schedule.batch,), generator=generator)].unbind(dim=1)
         mine = (number + 1)[:, None, None]
-        taken = torch.from_numpy(pictures.images)[index]
-        through = _rebuilt_ones(pictures, index, generator)
-        taken[through] = torch.from_numpy(pictures.rebuilt)[index[through]]
-        images = degrade_pictures(to_pixels(taken), generator)
+        images, through = _degraded(pictures, index, generator)
         true = torch.from_numpy(pictures.instances)[index] == mine
         masks = degrade_masks(true, generator)
         if seen is not None and seen_rebuilt is not None:
@@ -116,7 +112,7 @@ def train_character_net(
         side = squares[:, 2:].clone()
         squares[:, :2] += (torch.rand(len(index), 2, generator=generator) - 0.5) * 0.06 * side
         squares[:, 2:] *= 0.95 + 0.12 * torch.rand(len(index), 1, generator=generator)
-        with _half():
+        with native_bf16(_CPU):
             said = net(*crops_of(images, masks.float(), squares, config))
         return attribute_loss(said, labels[index, number])
 
@@ -130,7 +126,7 @@ def _owners(segmenter: SceneNet, pictures: np.ndarray) -> Tensor:
     found = [torch.empty(0, *pictures.shape[1:3], dtype=torch.uint8)]
     for start in range(0, len(pictures), _READ_AT_ONCE):
         images = to_pixels(torch.from_numpy(pictures[start : start + _READ_AT_ONCE]))
-        with _half():
+        with native_bf16(_CPU):
             found.append(segmenter(images.contiguous(memory_format=torch.channels_last))[0].argmax(dim=1).byte())
     return torch.cat(found)
 
@@ -150,15 +146,14 @@ def attribute_loss(said: dict[str, Tensor], truth: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def _rebuilt_ones(pictures: TrainingPictures, index: Tensor, generator: torch.Generator) -> Tensor:
-    """Which of the pictures `index` (B,) are taken as the autoencoder rebuilt them: bool (B,)."""
+def _degraded(pictures: TrainingPictures, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The pictures `index` (B,) as a judge sees them, (B, 3, H, W), and which the autoencoder rebuilt, bool (B,)."""
     rebuilt = len(pictures.rebuilt)
     share = REBUILT_SHARE * len(pictures.images) / max(1, rebuilt)
-    return (torch.rand(len(index), generator=generator) < share) & (index < rebuilt)
-
-
-def _half() -> torch.autocast:
-    return torch.autocast("cpu", dtype=torch.bfloat16)
+    through = (torch.rand(len(index), generator=generator) < share) & (index < rebuilt)
+    taken = torch.from_numpy(pictures.images)[index]
+    taken[through] = torch.from_numpy(pictures.rebuilt)[index[through]]
+    return degrade_pictures(to_pixels(taken), generator), through
 
 
 def _train(net: nn.Module, loss_of: Callable[[torch.Generator], Tensor], schedule: Schedule, on_step: OnStep) -> None:
