@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 from anystory.cli import app
 from anystory.evaluation.storyworld.cases import Case, draw_cases, group_of, instance_masks
 from anystory.evaluation.storyworld.run import Row, recorded_steps
-from anystory.evaluation.storyworld.scores import intersection_over_union, match, routing_scores, score
+from anystory.evaluation.storyworld.scores import match, routing_scores, score
 from anystory.evaluation.storyworld.statistics import Sampler, estimate
 from anystory.evaluation.storyworld.table import Column, Results
 from anystory.evaluation.storyworld.variants import VARIANTS, parse_rows
 from anystory.storyworld.identity import is_heldout
 from anystory.storyworld.judge import CharacterReading, Judge, JudgeConfig, Reading
+from anystory.storyworld.judge.overlap import intersection_over_union
 from anystory.storyworld.level import load_level
 
 

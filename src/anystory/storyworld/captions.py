@@ -115,6 +115,11 @@ def vocabulary() -> list[str]:
     return sorted({word for text in texts for word in words(re.sub(r"\{\w+\}", " ", text)) if word != ","})
 
 
+def says_light(text: str) -> bool:
+    """Whether a caption says what light it is; mostly it does, unless it is day."""
+    return any(phrase in text for phrases in _LIGHTS.values() for phrase in phrases)
+
+
 def words(text: str) -> list[str]:
     """Split a caption into its words; a comma is a word of its own."""
     return re.findall(r"[^\s,]+|,", text)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from anystory.storyworld.captions import words
+from anystory.storyworld.captions import says_light, words
 from anystory.storyworld.judge import truth
 from anystory.storyworld.judge.truth import TrueCharacter
 from anystory.storyworld.level import Level, load_level
@@ -23,7 +23,6 @@ GROUPS: tuple[Group, ...] = ("one", "two", "alike")
 """One subject; several, each of another kind; several of which two are of the same kind."""
 
 REFERENCE_SIZE = 256
-_LIGHT_WORDS = frozenset({"day", "daytime", "sunny", "dusk", "sunset", "evening", "night"})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,8 +52,8 @@ class Case:
 
     @property
     def light_is_said(self) -> bool:
-        """Whether the caption says what light it is (mostly it does, unless it is day)."""
-        return bool(self.said & _LIGHT_WORDS)
+        """Whether the caption says what light it is."""
+        return says_light(self.scene.caption)
 
     def pose_is_said(self, character: int) -> bool:
         """Whether the caption says this character's pose (whoever merely stands often goes without)."""

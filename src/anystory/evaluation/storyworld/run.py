@@ -21,6 +21,7 @@ from anystory.evaluation.storyworld.variants import Variant
 from anystory.files import atomic_write
 from anystory.pipelines.routing_record import RoutingRecord
 from anystory.storyworld.judge import Judge
+from anystory.storyworld.judge.pictures import to_bytes, to_pixels
 from anystory.subjects import Subject
 
 MOMENTS = {"25": 0.25, "50": 0.5, "100": 1.0}
@@ -78,7 +79,7 @@ def run_row(
     for chosen in _batches(order, cases, settings.batch):
         batch = [cases[i] for i in chosen]
         images, routing = _draw(pipe, variant, batch, settings)
-        small = F.interpolate(images, (judge.config.size,) * 2, mode="area") if _resized(images, judge) else images
+        small = F.interpolate(images, (judge.config.size,) * 2, mode="area")  # of its own size already: unchanged
         for row, (i, reading) in enumerate(zip(chosen, judge.read(small), strict=True)):
             found = score(cases[i], reading)
             if routing is not None:
@@ -115,8 +116,8 @@ def _draw(
 ) -> tuple[Tensor, RoutingRecord | None]:
     """Pictures (B, 3, H, W) in [-1, 1], and the routing at the moments."""
     if not variant.uses_model:
-        truth = torch.from_numpy(np.stack([case.drawn.image for case in batch])).permute(0, 3, 1, 2)
-        return reconstruct(pipe.vae, truth.float() / 127.5 - 1), None
+        truth = torch.from_numpy(np.stack([case.drawn.image for case in batch]))
+        return reconstruct(pipe.vae, to_pixels(truth)), None
     call: dict[str, Any] = dict(variant.call)
     if variant.uses_subjects:
         call |= {"subjects": [_subjects(case, variant) for case in batch]}
@@ -161,12 +162,8 @@ def _routed(routing: RoutingRecord, image: int, size: int) -> dict[str, np.ndarr
     }
 
 
-def _resized(images: Tensor, judge: Judge) -> bool:
-    return images.shape[-1] != judge.config.size
-
-
 def _write_picture(path: Path, pixels: Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    array = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    picture = Image.fromarray(to_bytes(pixels[None])[0].numpy())
     with atomic_write(path) as temporary:
-        Image.fromarray(array).save(temporary, format="PNG")
+        picture.save(temporary, format="PNG")

@@ -10,6 +10,7 @@ import numpy as np
 
 from anystory.evaluation.storyworld.cases import Case
 from anystory.storyworld.judge import COARSE, FINE, CharacterReading, Reading
+from anystory.storyworld.judge.overlap import intersection_over_union
 
 Scores = dict[str, tuple[float, float]]
 """Measure -> (hits, trials) of one picture; a measure without trials is left out."""
@@ -99,12 +100,6 @@ def routing_scores(case: Case, reading: Reading, masks: Mapping[str, Sequence[np
         )
         for name, routed in masks.items()
     }
-
-
-def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
-    """|a ∩ b| / |a ∪ b| of two boolean masks; 0 where both are empty."""
-    union = np.logical_or(a, b).sum()
-    return float(np.logical_and(a, b).sum() / union) if union else 0.0
 
 
 def _agrees(attributes: Mapping[str, str], reading: CharacterReading, name: str) -> bool:

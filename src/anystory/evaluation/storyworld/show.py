@@ -49,16 +49,16 @@ def print_results(results: Results, console: Console) -> None:
     console.print(bars)
 
 
-def picture_page(cases: Sequence[Case], results: Results, folder: Path, judge_rows: Sequence[str]) -> Image.Image:
+def picture_page(cases: Sequence[Case], results: Results, folder: Path, rows: Sequence[str]) -> Image.Image:
     """One line per case: references, the true scene, then what each row drew, read from `folder`."""
-    heads = ["references", "true scene", *(results.rows[name].variant.label for name in judge_rows)]
+    heads = ["references", "true scene", *(results.rows[name].variant.label for name in rows)]
     widest = max(len(case.references) for case in cases)
     lines = []
     for case in cases:
         references = [_on_white(reference).resize((_SIDE, _SIDE)) for reference in case.references]
         references += [Image.new("RGB", (_SIDE, _SIDE), "white")] * (widest - len(references))
         pieces = [beside(references, gap=2), _enlarged(Image.fromarray(case.drawn.image))]
-        pieces += [_enlarged(Image.open(folder / name / f"{case.index:06d}.png").convert("RGB")) for name in judge_rows]
+        pieces += [_enlarged(Image.open(folder / name / f"{case.index:06d}.png").convert("RGB")) for name in rows]
         if not lines:
             pieces = [captioned(piece, head) for piece, head in zip(pieces, heads, strict=True)]
         lines.append(below([beside(pieces), text(f"{case.index}: {case.scene.caption}")], gap=2))

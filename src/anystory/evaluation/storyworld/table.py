@@ -13,7 +13,6 @@ from anystory.evaluation.storyworld.run import MOMENTS, Row
 from anystory.evaluation.storyworld.scores import IDENTITY, PROMPT
 from anystory.evaluation.storyworld.statistics import Estimate, Sampler, estimate
 
-ALL: tuple[Group, ...] = GROUPS
 SEVERAL: tuple[Group, ...] = ("two", "alike")
 ONE: tuple[Group, ...] = ("one",)
 TWO: tuple[Group, ...] = ("two",)
@@ -26,7 +25,7 @@ class Column:
 
     name: str
     measure: str
-    groups: tuple[Group, ...] = ALL
+    groups: tuple[Group, ...] = GROUPS
 
 
 IDENTITY_COLUMNS = (

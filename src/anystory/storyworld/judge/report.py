@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from anystory.storyworld.judge.overlap import intersection_over_union
 from anystory.storyworld.judge.pictures import to_pixels
 from anystory.storyworld.judge.reader import CharacterReading, Judge, Reading
 from anystory.storyworld.judge.rebuild import Rebuild
@@ -182,7 +183,8 @@ def match(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> list[tup
     Without one of an IoU of at least 0.5: None and 0.
     """
     pairs = sorted(
-        ((_iou(a, b), i, j) for i, a in enumerate(wanted) for j, b in enumerate(found)), key=lambda pair: -pair[0]
+        ((intersection_over_union(a, b), i, j) for i, a in enumerate(wanted) for j, b in enumerate(found)),
+        key=lambda pair: -pair[0],
     )
     result: list[tuple[int | None, float]] = [(None, 0.0)] * len(wanted)
     used: set[int] = set()
@@ -191,7 +193,3 @@ def match(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> list[tup
             result[i] = (j, overlap)
             used.add(j)
     return result
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a & b).sum() / max(1, (a | b).sum()))
