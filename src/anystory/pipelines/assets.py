@@ -1,4 +1,4 @@
-"""Where the models that ship inside the package lie."""
+"""Where models lie: those that ship inside the package, and how the hub's are named."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anystory
 
-__all__ = ["embedded_models", "local_file", "resolve_model"]
+__all__ = ["embedded_models", "local_file", "resolve_model", "split_hub_id"]
 
 _ASSETS = Path(anystory.__file__).parent / "assets"
 _INDEX = "model_index.json"
@@ -43,6 +43,13 @@ def resolve_model(name: str | os.PathLike[str]) -> str:
     )
 
 
+def split_hub_id(name: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """`owner/name/some/path` as ("owner/name", "some/path"), the path "" where there is none; None for no hub id."""
+    owner, _, rest = os.fspath(name).partition("/")
+    repository, _, inside = rest.partition("/")
+    return (f"{owner}/{repository}", inside) if owner.strip(".~") and repository else None
+
+
 def local_file(name: str | os.PathLike[str]) -> Path:
     """A file that is here, or `owner/name/path/in/the/repository` in the hub, downloaded or cached.
 
@@ -51,16 +58,15 @@ def local_file(name: str | os.PathLike[str]) -> Path:
         FileNotFoundError: a path that does not exist.
     """
     path = Path(name)
-    owner, _, rest = os.fspath(name).partition("/")
-    repository, _, inside = rest.partition("/")
     if path.is_file():
         return path
-    if not owner.strip(".~") or not inside:
+    repository, inside = split_hub_id(name) or ("", "")
+    if not inside:
         raise FileNotFoundError(2, "No such file, nor owner/name/file of the hub", str(name))
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(f"{owner}/{repository}", inside))
+        return Path(hf_hub_download(repository, inside))
     except OSError as error:  # not there, or the hub cannot be reached
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".: ")
         raise ValueError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from anystory.models.families import describe_counts
-from anystory.pipelines.assets import embedded_models, resolve_model
+from anystory.pipelines.assets import embedded_models, resolve_model, split_hub_id
 from anystory.pipelines.bases import UNET_BY_ITSELF, kind_of_index, kind_of_keys
 from anystory.pipelines.headers import Part, Tensors, part_of, parts_by_prefix, read_headers, tensors_of, weight_files
 
@@ -112,14 +112,13 @@ def find(source: str) -> Path:
         if path.is_file() and path.suffix != ".safetensors":
             raise ValueError(f"{source}: single files must be .safetensors; pickles are not opened")
         return path
-    owner, _, rest = source.partition("/")
-    name, _, inside = rest.partition("/")
-    if owner.strip(".~") and name:
+    if (hub_id := split_hub_id(source)) is not None:
         from huggingface_hub import constants, snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         try:
-            snapshot = snapshot_download(f"{owner}/{name}", cache_dir=constants.HF_HUB_CACHE, local_files_only=True)
+            repository, inside = hub_id
+            snapshot = snapshot_download(repository, cache_dir=constants.HF_HUB_CACHE, local_files_only=True)
             cached = Path(snapshot, inside)
         except (LocalEntryNotFoundError, ValueError):
             cached = None

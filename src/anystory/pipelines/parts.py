@@ -14,7 +14,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from anystory.models.adapter import SubjectAdapter
 from anystory.models.key_report import CheckpointKeyError, KeyReport
-from anystory.pipelines.assets import embedded_models, resolve_model
+from anystory.pipelines.assets import embedded_models, resolve_model, split_hub_id
 from anystory.pipelines.bases import check_index, check_single_file
 from anystory.pipelines.single_file import first_line, single_file_errors
 
@@ -154,14 +154,13 @@ def locate(source: str | os.PathLike[str], part: str) -> Place:
     if os.path.isdir(source):
         inside = (Path(source) / part / "config.json").is_file()
         return Place(source, part if inside else "")
-    owner, _, rest = source.partition("/")
-    name, _, subfolder = rest.partition("/")
-    if not owner.strip(".~") or not name:
+    hub_id = split_hub_id(source)
+    if hub_id is None:
         raise ValueError(
             f"no {part} at {source!r}: expected a folder that exists, an embedded model {embedded_models()},"
             " or a hub id 'owner/name[/folder]'"
         )
-    return Place(f"{owner}/{name}", subfolder)
+    return Place(*hub_id)
 
 
 def image_encoder_beside(adapter: str | os.PathLike[str]) -> str | None:

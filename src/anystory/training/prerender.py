@@ -16,11 +16,10 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn
 
 from .memory import SampleMemory
-from .progress import LINE_SECONDS
+from .progress import LoggedBar
 from .stopping import StopRequest
 from .stream import Sample, quiet_worker
 
@@ -55,33 +54,18 @@ class Prerender:
             raise ValueError(f"prerender minutes must be positive, got {self.minutes}")
 
 
-class DrawingProgress:
+class DrawingProgress(LoggedBar):
     """A context that shows how many of `count` samples are drawn: a bar on a terminal, a line now and then in a log."""
 
     def __init__(self, name: str, count: int, enabled: bool = True) -> None:
-        self.name, self.count, self.enabled = name, count, enabled
-        self.terminal = enabled and sys.stderr.isatty()
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not self.terminal,
-        )
-        self.task = self.bar.add_task(f"{name} drawing", total=count)
-        self.began = self.last_line = time.monotonic()
+        super().__init__(f"{name} drawing", count, MofNCompleteColumn(), enabled=enabled)
+        self.name, self.count = name, count
         self.drawn = 0
-
-    def __enter__(self) -> DrawingProgress:
-        self.bar.__enter__()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)
         if self.enabled and not self.terminal:
             print(f"[{self.name}] {self._line()}", file=sys.stderr, flush=True)
 
@@ -89,10 +73,8 @@ class DrawingProgress:
         """Show that `drawn` samples are there."""
         self.drawn = drawn
         self.bar.update(self.task, completed=drawn)
-        now = time.monotonic()
-        if self.enabled and not self.terminal and now - self.last_line > LINE_SECONDS:
-            self.last_line = now
-            left = (self.count - drawn) * (now - self.began) / max(1, drawn)
+        if self.line_is_due():
+            left = (self.count - drawn) * (time.monotonic() - self.began) / max(1, drawn)
             print(f"[{self.name}] {self._line()}, about {left:.0f} s left", file=sys.stderr, flush=True)
 
     def _line(self) -> str:
