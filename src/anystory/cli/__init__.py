@@ -28,7 +28,7 @@ VERBS = {
     "replay": Verb("anystory.cli.replay", "replay", "Draw a recorded picture again and compare."),
     "demo": Verb("anystory.cli.demo", "demo", "Draw the demo: one, two and look-alike subjects."),
     "world": Verb("anystory.cli.world", "app", "Draw StoryWorld scenes, characters and sheets."),
-    "train": Verb("anystory.cli.train", "train", "Train the models."),
+    "train": Verb("anystory.cli.train", "app", "Train the models."),
     "adapter": Verb("anystory.cli.adapter", "app", "Start an adapter from public weights."),
     "models": Verb("anystory.cli.models", "app", "List, describe and verify models."),
     "eval": Verb("anystory.cli.evaluate", "app", "Measure a model."),

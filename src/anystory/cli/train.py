@@ -1,4 +1,4 @@
-"""`anystory train CONFIG`: one stage, or all five of the embedded model."""
+"""`anystory train CONFIG`: one stage, or all five of the embedded model; `anystory train resume RUN` goes on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from anystory.cli.drawing import quiet_libraries
 
 if TYPE_CHECKING:
     from anystory.training.prerender import Prerender
+
+
+class ConfigFirst(TyperGroup):
+    """A group in which `train CONFIG …` is short for `train run CONFIG …`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=ConfigFirst,
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(options_metavar="CONFIG [OPTIONS]", subcommand_metavar="or COMMAND [ARGS]")
+def _describe() -> None:
+    """Train the models. `anystory train CONFIG --out RUN` is short for `anystory train run CONFIG --out RUN`."""
+
 
 PRECISIONS = ("auto", "bf16", "fp32")
 
@@ -58,7 +82,8 @@ def prerender_settings(
     return Prerender(count, workers=workers, minutes=minutes, first=first or 0)
 
 
-def train(
+@app.command()
+def run(
     config: Annotated[str, typer.Argument(help="vae, clip, base, encoder, router; or mini: all five in order.")],
     out: Annotated[Path, typer.Option(help="Run folder: checkpoints, logs, sample pictures and the model.")],
     recipe: Annotated[str, typer.Option(help="A recipe's name or YAML file.")] = "mini-cpu",
