@@ -18,7 +18,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from anystory.subjects.arrays import is_tensor, picture_from_array, tensor_to_array
 
-__all__ = ["MAX_PIXELS", "Picture", "Source", "describe", "load_mask", "load_picture"]
+__all__ = [
+    "MAX_PIXELS",
+    "Picture",
+    "Source",
+    "brightness",
+    "describe",
+    "image_to_array",
+    "load_mask",
+    "load_picture",
+    "open_image",
+]
 
 Source: TypeAlias = Any
 """A path, a PIL image, a NumPy array or a torch tensor; see `load_picture`."""
@@ -59,7 +69,7 @@ def load_picture(source: Source, what: str = "image") -> Picture:
         data = _read(Path(source), label)
         pixels, digest = _decode(data, label), hashlib.sha256(data).hexdigest()
     elif isinstance(source, Image.Image):
-        pixels = _image_to_array(source, label)
+        pixels = image_to_array(source, label)
         digest = _hash_pixels(pixels)
     elif isinstance(source, np.ndarray) or is_tensor(source):
         array = source if isinstance(source, np.ndarray) else tensor_to_array(source, label)
@@ -90,15 +100,19 @@ def load_mask(source: Source, what: str = "mask") -> np.ndarray:
     if isinstance(source, np.ndarray) and (source.dtype == bool or _only_zero_and_one(source)):
         source = source.astype(np.uint8) * np.uint8(255)
     picture = load_picture(source, what)
-    mask = np.asarray(Image.fromarray(picture.rgb).convert("L"))
-    if picture.alpha is not None:
-        mask = (mask.astype(np.uint16) * picture.alpha // 255).astype(np.uint8)
+    mask = brightness(picture.rgb, picture.alpha)
     if mask.max() < 128:
         raise ValueError(
             f"{what} {describe(source)} is empty: no pixel is even half white (the brightest is {mask.max()} of 255). "
             "A mask is white where the subject is and black elsewhere"
         )
     return mask
+
+
+def brightness(rgb: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    """A coloured mask's (H, W, 3) brightness, times its alpha (H, W) where it has one: (H, W)."""
+    grey = np.asarray(Image.fromarray(rgb).convert("L"))
+    return grey if alpha is None else (grey.astype(np.uint16) * alpha // 255).astype(np.uint8)
 
 
 def describe(source: Source) -> str:
@@ -123,22 +137,38 @@ def _read(path: Path, label: str) -> bytes:
 
 
 def _decode(data: bytes, label: str) -> np.ndarray:
+    with open_image(data, label) as image:
+        return image_to_array(image, label)
+
+
+def open_image(data: bytes, label: str) -> Image.Image:
+    """Read the header of an encoded picture: size and mode are known, no pixel is decoded yet.
+
+    Args:
+        data: A file's bytes.
+        label: What and which picture it is, for messages.
+
+    Raises:
+        ValueError: not a picture, or one that Pillow already refuses for its size.
+    """
     Image.init()
     try:
-        # Pillow's own bomb limits are global; ours is checked below, before any pixel is decoded.
-        image = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
+        # Pillow's own bomb limits are global; ours is checked in `image_to_array`, before any pixel is decoded.
+        return Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"{label} is too large: more than {MAX_PIXELS:,} pixels. Make it smaller first") from None
     except UnidentifiedImageError:
         raise ValueError(f"{label} is not a picture that can be read: expected PNG, JPEG, WebP or similar") from None
     except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise ValueError(f"{label} is damaged and cannot be read ({error}). Save or download it again") from None
-    with image:
-        return _image_to_array(image, label)
 
 
-def _image_to_array(image: Image.Image, label: str) -> np.ndarray:
-    """A PIL image as (H, W, 3) or, where it is transparent, (H, W, 4)."""
+def image_to_array(image: Image.Image, label: str) -> np.ndarray:
+    """A PIL image of any mode as (H, W, 3) or, where it is transparent, (H, W, 4).
+
+    Raises:
+        ValueError: as for `load_picture`.
+    """
     _check_size(image.width, image.height, label)
     try:
         frames = getattr(image, "n_frames", 1)
