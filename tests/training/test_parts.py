@@ -14,9 +14,10 @@ from diffusers import DDPMScheduler, EulerDiscreteScheduler
 from torch import nn
 
 from anystory.files import atomic_folder
+from anystory.subjects.arrays import rgba_on_white
 from anystory.training.augment import augment_reference
 from anystory.training.checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint
-from anystory.training.data import personal_sample, rgba_on_white
+from anystory.training.data import personal_sample
 from anystory.training.ema import NamedEMA
 from anystory.training.exports import note_export, stale_stages
 from anystory.training.runlog import RunLog, read_log

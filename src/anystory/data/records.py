@@ -1,6 +1,6 @@
 """What a training sample is: a target picture and, for each subject in it, a mask and photos of it from elsewhere.
 
-A record names files and holds no pixels. In a manifest the names are paths, relative to the manifest's folder or absolute;
+A record names files and holds no pixels. In a manifest the names are paths, absolute or relative to its folder;
 in a shard they are members of the tar file. The pictures are read and checked by `anystory.data.reading`.
 """
 

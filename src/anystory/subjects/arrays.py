@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["is_tensor", "picture_from_array", "tensor_to_array"]
+__all__ = ["is_tensor", "picture_from_array", "rgba_on_white", "tensor_to_array"]
 
 
 def is_tensor(value: Any) -> bool:
@@ -51,6 +51,12 @@ def picture_from_array(array: np.ndarray, label: str) -> np.ndarray:
     if pixels.shape[-1] <= 2:  # grey, grey and alpha
         pixels = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], axis=-1)
     return np.ascontiguousarray(pixels)
+
+
+def rgba_on_white(rgba: np.ndarray) -> np.ndarray:
+    """Straight-alpha uint8 (…, 4) over white, uint8 (…, 3): the fill of a segmented reference (D10)."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _to_uint8(array: np.ndarray, label: str) -> np.ndarray:

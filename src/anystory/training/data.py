@@ -17,6 +17,7 @@ from anystory.storyworld.identity import sample_identity
 from anystory.storyworld.level import load_level
 from anystory.storyworld.rng import stream
 from anystory.storyworld.scene import sample_scene
+from anystory.subjects.arrays import rgba_on_white
 
 from .augment import augment_reference
 from .stream import Sample
@@ -41,12 +42,6 @@ def level_words(level: str, samples: int = 2000) -> list[str]:
         identity = sample_identity(rng, loaded)
         found.update(words(describe(identity, sample_appearance(rng, loaded), rng)))
     return sorted(found)
-
-
-def rgba_on_white(rgba: np.ndarray) -> np.ndarray:
-    """Straight-alpha uint8 (…, 4) over white, uint8 (…, 3): the fill of a segmented reference (D10)."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def scene_sample(index: int, *, level: str, size: int, seed: int, split: str = "train") -> Sample:
