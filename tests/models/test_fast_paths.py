@@ -152,6 +152,47 @@ def test_projected_subjects_need_no_projection_in_a_call(unet, strong_adapter):
     assert torch.equal(results[0], results[1])
 
 
+@pytest.mark.parametrize("how", ["the same", "another tensor", "written into", "switched off"])
+def test_the_prompt_is_projected_once_and_again_when_it_changes(unet, strong_adapter, how):
+    """A callback may exchange or overwrite the prompt's embeddings between two steps."""
+    with torch.no_grad():
+        encoded = encode(strong_adapter, 1, 2)
+    paths = replace(ALL, text_once=how != "switched off")
+    calls = []
+    layers = [module for name, module in unet.named_modules() if name.endswith("attn2")]
+    hooks = [layer.to_k.register_forward_hook(lambda *_: calls.append(1)) for layer in layers]
+    text, other = torch.randn(2, 1, 6, 20, generator=seeded(5)).unbind(0)
+    text, other = text.clone(), other.clone()
+    outputs = {}
+    for fast in (paths, PLAIN):
+        cond = SubjectConditioning(encoded=encoded, fast=fast)
+        first = text.clone()
+        with torch.no_grad(), strong_adapter.installed_on(unet):
+            run_unet(unet, cond, text=first)
+            calls.clear()
+            if how == "another tensor":
+                second = other
+            else:
+                second = first.copy_(other) if how == "written into" else first
+            outputs[fast] = run_unet(unet, cond, text=second)
+        if fast is paths:
+            assert len(calls) == (0 if how == "the same" else len(layers))
+    for hook in hooks:
+        hook.remove()
+    assert relative_error(outputs[paths], outputs[PLAIN]) <= 1e-5
+
+
+def test_a_prompt_in_inference_mode_is_not_kept(unet, strong_adapter):
+    with torch.inference_mode():
+        encoded = encode(strong_adapter, 1, 1)
+        cond = SubjectConditioning(encoded=encoded)
+        text = torch.randn(1, 6, 20, generator=seeded(5))
+        with strong_adapter.installed_on(unet):
+            first = run_unet(unet, cond, text=text)
+            text.mul_(-1)
+            assert relative_error(run_unet(unet, cond, text=text), first) > 1e-3
+
+
 def test_other_tokens_have_other_keys_and_values(strong_adapter):
     with torch.no_grad():
         projected = strong_adapter.project(encode(strong_adapter, 2, 1))

@@ -98,11 +98,16 @@ def run_unet(
     rows: int = 1,
     size: tuple[int, int] = (8, 8),
     repeat: int = 1,
+    text: Tensor | None = None,
 ) -> Tensor:
-    """One U-Net call on a fixed random input of `rows` samples, the whole batch `repeat` times over."""
+    """One U-Net call on a fixed random input of `rows` samples, the whole batch `repeat` times over.
+
+    `text` takes the place of the random prompt.
+    """
     generator = seeded(3)
     latents = torch.randn(rows, 4, *size, generator=generator).repeat(repeat, 1, 1, 1)
-    text = torch.randn(rows, 6, 20, generator=generator).repeat(repeat, 1, 1)
+    words = torch.randn(rows, 6, 20, generator=generator).repeat(repeat, 1, 1)
+    text = words if text is None else text
     added = {
         "text_embeds": torch.randn(rows, 10, generator=generator).repeat(repeat, 1),
         "time_ids": torch.randn(rows, 6, generator=generator).repeat(repeat, 1),

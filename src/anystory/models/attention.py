@@ -76,7 +76,9 @@ class RoutedCrossAttnProcessor:
             raise ValueError(f"encoder_hidden_states must be a tensor, got {type(encoder_hidden_states).__name__}")
         cond = subject_conditioning
         cond.check_batch(len(hidden_states))
-        query, key, value = project_in(attn, hidden_states, encoder_hidden_states)
+        query = split_heads(attn.to_q(hidden_states), attn.heads)
+        text = encoder_hidden_states
+        key, value = cond.cached_text(self.layer, text, lambda: project_context(attn, text))
         if attention_mask is not None:
             attention_mask = attn.prepare_attention_mask(attention_mask, key.shape[2], len(query))
             attention_mask = attention_mask.view(len(query), attn.heads, -1, key.shape[2])
@@ -164,7 +166,7 @@ class RoutedSelfAttnProcessor:
             groups = cond.reading_owners(self.preceding, pixels)
             if not groups:  # the plain attention is both exact and free
                 return self.base(attn, hidden_states)
-            query, key, value = project_in(attn, hidden_states, hidden_states)
+            query, key, value = project_in(attn, hidden_states)
             references = self._references(cond, attn, query.dtype)
             return project_out(attn, grouped_reference_attention(query, key, value, *references, groups, bias))
 
@@ -172,7 +174,7 @@ class RoutedSelfAttnProcessor:
         # A compiled U-Net may not ask the data.
         if not (gate.requires_grad or torch.compiler.is_compiling() or cond.reads_references(gate)):
             return self.base(attn, hidden_states)
-        query, key, value = project_in(attn, hidden_states, hidden_states)
+        query, key, value = project_in(attn, hidden_states)
         references = self._references(cond, attn, query.dtype)
         return project_out(attn, self._attend(cond, query, key, value, *references, gate, bias))
 
@@ -223,12 +225,16 @@ def _keys_values(
     return cond.cached(layer, lambda: projection(features, heads, dtype))
 
 
-def project_in(attn: Attention, hidden_states: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value by the layer's own projections, each (B, H, …, e)."""
+def project_in(attn: Attention, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value of a self-attention by its own projections, each (B, H, L, e)."""
+    return split_heads(attn.to_q(hidden_states), attn.heads), *project_context(attn, hidden_states)
+
+
+def project_context(attn: Attention, context: Tensor) -> tuple[Tensor, Tensor]:
+    """Key and value of what is attended to by the layer's own projections, both (B, H, T, e)."""
     assert attn.to_k is not None
     assert attn.to_v is not None
-    query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
-    return split_heads(query, attn.heads), split_heads(key, attn.heads), split_heads(value, attn.heads)
+    return split_heads(attn.to_k(context), attn.heads), split_heads(attn.to_v(context), attn.heads)
 
 
 def split_heads(tensor: Tensor, heads: int) -> Tensor:

@@ -71,6 +71,7 @@ class SubjectConditioning:
     _decided: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
     _noise: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _texts: dict[str, tuple[Tensor, int, Any]] = field(default_factory=dict, init=False, repr=False)
     _owners: dict[tuple[str, Size], tuple[PixelGroup, ...]] = field(default_factory=dict, init=False, repr=False)
     _reads: list[list[bool]] = field(default_factory=list, init=False, repr=False)
     _gates: dict[Size, Tensor] = field(default_factory=dict, init=False, repr=False)
@@ -245,6 +246,20 @@ class SubjectConditioning:
         if key not in self._kept:
             self._kept[key] = build()
         return self._kept[key]
+
+    def cached_text(self, layer: str, text: Tensor, build: Callable[[], T]) -> T:
+        """`build()` of a layer's prompt, remembered for as long as the very same tensor comes back unchanged.
+
+        A callback may put another prompt in the place of the first, or write into it; then it is built anew. Not in a
+        compiled U-Net, which may not ask which tensor it has, nor for inference tensors, whose changes are not counted.
+        """
+        compiled = torch.compiler.is_compiling()
+        if torch.is_grad_enabled() or not self.fast.text_once or compiled or text.is_inference():
+            return build()
+        kept = self._texts.get(layer)
+        if kept is None or kept[0] is not text or kept[1] != text._version:
+            kept = self._texts[layer] = (text, text._version, build())
+        return kept[2]
 
     # How it answers.
 

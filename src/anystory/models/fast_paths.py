@@ -14,6 +14,8 @@ class FastPaths:
 
     reuse: bool = True
     """Keys and values of references, and the router's folded weights, are computed once and not at every step."""
+    text_once: bool = True
+    """So are the keys and values of the prompt in every cross-attention, as long as the same tensor comes back."""
     absorbed_router: bool = True
     """The router's projections of every pixel are folded into the few slots' side."""
     merged_attention: bool = True
@@ -29,10 +31,17 @@ class FastPaths:
 ALL = FastPaths()
 """Inference."""
 
-DIFFERENTIABLE = FastPaths(reuse=False, absorbed_router=False, merged_attention=False, grouped_pixels=False)
+DIFFERENTIABLE = FastPaths(
+    reuse=False, text_once=False, absorbed_router=False, merged_attention=False, grouped_pixels=False
+)
 """Training: these keep every gradient that the plain equations have."""
 
 PLAIN = FastPaths(
-    reuse=False, absorbed_router=False, merged_attention=False, grouped_pixels=False, conditional_only=False
+    reuse=False,
+    text_once=False,
+    absorbed_router=False,
+    merged_attention=False,
+    grouped_pixels=False,
+    conditional_only=False,
 )
 """The method as its equations read: what every fast path must equal."""
