@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_folder", "atomic_write", "recover_folder", "sha256_file"]
+__all__ = ["atomic_folder", "atomic_write", "flush_file", "flush_folder", "recover_folder", "sha256_file"]
 
 _CHUNK = 1 << 22
 
@@ -41,12 +41,12 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = True) -> Ite
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        flush_file(temporary)
         if overwrite:
             os.replace(temporary, path)
         else:
             _move_without_overwriting(temporary, path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -70,13 +70,14 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield fresh
         for file in fresh.rglob("*"):
             if file.is_file():
-                _flush_to_disk(file)
+                flush_file(file)
+        flush_folder(fresh)
         if path.exists():
             path.rename(old)
         fresh.rename(path)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -93,12 +94,13 @@ def _sibling(path: Path, end: str) -> Path:
     return path.with_name(f".{path.name}.{end}")
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_file(path: Path) -> None:
+    """Make a file's content survive a power cut."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make the rename itself survive a power cut, where the system can (Windows cannot open a folder)."""
     try:
         handle = os.open(folder, os.O_RDONLY)
