@@ -268,3 +268,11 @@ def test_an_untrained_judge_scores_low_and_every_figure_is_there(config: JudgeCo
     assert scores["kind"].total <= found.characters.right
     assert scores["kind"].rate < 0.9
     assert found.judged["headwear_colour"].total < found.judged["headwear"].total
+
+
+def test_a_report_may_begin_at_any_scene(config: JudgeConfig) -> None:
+    torch.manual_seed(0)
+    judge = Judge(config)
+    whole, later = measure(judge, 4), measure(judge, 2, first=2)
+    assert later.characters.total == sum(len(sample_scene(i, config.level, "heldout").placements) for i in (2, 3))
+    assert whole.characters.total > later.characters.total

@@ -102,6 +102,7 @@ def report(
     judge: Annotated[Path | None, typer.Option(help="A judge's folder; the shipped one if left out.")] = None,
     model: Model = "mini",
     n: Annotated[int, typer.Option("--n", min=1, help="Held-out scenes to read.")] = 512,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first of them.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
     threads: Threads = 1,
 ) -> None:
@@ -116,7 +117,7 @@ def report(
     torch.set_num_threads(threads)
     loaded = Judge.load(judge)
     with _bar("scenes") as show:
-        found = measure(loaded, n, rebuild=_rebuild(model, 0.0), on_progress=show)
+        found = measure(loaded, n, rebuild=_rebuild(model, 0.0), on_progress=show, first=first)
     _print(found)
     if json_path is not None:
         with atomic_write(json_path) as temporary:

@@ -108,15 +108,16 @@ def measure(
     level: Level | str | int | None = None,
     rebuild: Rebuild | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
+    first: int = 0,
 ) -> Report:
-    """Score a judge on held-out scenes 0 to `count` - 1.
+    """Score a judge on `count` held-out scenes, from number `first` on.
 
     Args:
         level: the scenes' level; None: the judge's.
         on_progress: called with the finished share, 0 to 1.
     """
     level = level if isinstance(level, Level) else load_level(level or judge.config.level)
-    scenes = [sample_scene(index, level, "heldout") for index in range(count)]
+    scenes = [sample_scene(index, level, "heldout") for index in range(first, first + count)]
     drawn = [render_scene(scene, judge.config.size) for scene in scenes]
     report = Report(pictures={}, judged={name: Score() for name in judge.attributes}, characters=Score())
     people: list[list[tuple[TrueCharacter, np.ndarray]]] = []
