@@ -1,0 +1,54 @@
+"""Shards through the webdataset library, for those who stream from a pipe or an object store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from anystory.data.bad import BadSample
+from anystory.data.extras import need
+from anystory.data.pixels import ReadLimits
+from anystory.data.reading import LoadedSample, read_sample
+from anystory.data.shard_index import shard_paths
+from anystory.data.tar_layout import record_of
+
+__all__ = ["decode_streamed", "webdataset_stream"]
+
+
+def webdataset_stream(
+    folders: str | Path | Sequence[str | Path], *, limits: ReadLimits | None = None, **options: Any
+) -> Any:
+    """A `webdataset.WebDataset` of `LoadedSample`s that reads shards from front to back; bad samples are left out.
+
+    No index is needed, and there is no random access: use `TrainingSet` where the files can be reached as files.
+
+    Args:
+        folders: Folders of shards.
+        limits: What makes a sample bad; None takes the defaults.
+        **options: For `WebDataset`: `shardshuffle`, `nodesplitter`, `seed`, …
+
+    Raises:
+        ValueError: webdataset is not installed, or a folder holds no shards.
+    """
+    webdataset = need("webdataset", "streaming shards")
+    listed = [Path(folder) for folder in ([folders] if isinstance(folders, (str, Path)) else folders)]
+    urls = []
+    for folder in listed:
+        found = shard_paths(folder)
+        if not found:
+            raise ValueError(f"{folder} holds no shards (tar files)")
+        urls += [str(path) for path in found]
+    options = {"shardshuffle": False, "empty_check": False} | options
+    decoded = webdataset.WebDataset(urls, **options).map(lambda sample: decode_streamed(sample, limits))
+    return decoded.select(lambda sample: sample is not None)
+
+
+def decode_streamed(sample: dict[str, Any], limits: ReadLimits | None = None) -> LoadedSample | None:
+    """One of webdataset's samples {"__key__": …, "json": bytes, "image.png": bytes, …}; None if it is bad."""
+    key = sample["__key__"].rpartition("/")[2]
+    members = {f"{key}.{name}": data for name, data in sample.items() if not name.startswith("__")}
+    try:
+        return read_sample(*record_of(key, members), limits=limits)
+    except BadSample:
+        return None

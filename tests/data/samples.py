@@ -1,0 +1,48 @@
+"""Small samples made in the tests: files in memory, and the record that names them."""
+
+from __future__ import annotations
+
+import io
+import random
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from anystory.data.pixels import encode_png
+from anystory.data.records import ReferenceRecord, SampleRecord, SubjectRecord
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "JPEG", quality=95)
+    return data.getvalue()
+
+
+def make_sample(
+    key: str = "a", *, subjects: int = 2, size: tuple[int, int] = (48, 64), seed: int = 0, **changes: Any
+) -> tuple[SampleRecord, dict[str, bytes]]:
+    """A target (H, W) with side-by-side subjects; references with alpha (even) or a mask of their own (odd)."""
+    rng = np.random.default_rng(random.Random(f"{key}/{seed}").randrange(2**32))
+    height, width = size
+    image = rng.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    files = {f"{key}/target.png": encode_png(image)}
+    records = []
+    for i in range(subjects):
+        mask = np.zeros((height, width), np.uint8)
+        left = width * i // subjects
+        mask[8 : height - 8, left + 2 : left + width // subjects - 2] = 255
+        files[f"{key}/mask{i}.png"] = encode_png(mask)
+        photo = rng.integers(0, 255, (40, 30, 4), dtype=np.uint8)
+        photo[..., 3] = 0
+        photo[4:36, 6:24, 3] = 255
+        if i % 2:
+            files[f"{key}/photo{i}.jpeg"] = jpeg(photo[..., :3])
+            files[f"{key}/photo{i}-mask.png"] = encode_png(np.ascontiguousarray(photo[..., 3]))
+            reference = ReferenceRecord(image=f"{key}/photo{i}.jpeg", mask=f"{key}/photo{i}-mask.png")
+        else:
+            files[f"{key}/photo{i}.png"] = encode_png(photo)
+            reference = ReferenceRecord(image=f"{key}/photo{i}.png")
+        records.append(SubjectRecord(name=f"subject {i}", mask=f"{key}/mask{i}.png", references=(reference,)))
+    values = {"caption": f"{subjects} things", "source": "made here", "licence": "CC0-1.0", **changes}
+    return SampleRecord(key=key, image=f"{key}/target.png", subjects=tuple(records), **values), files

@@ -1,0 +1,83 @@
+"""Manifests: both kinds hold the same, and what is wrong is told by its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from anystory.data.bad import BadSample
+from anystory.data.manifest import Manifest, read_manifest, write_manifest
+from anystory.data.reader import SampleReader
+from anystory.data.sources import open_source
+from data.samples import make_sample
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["manifest.jsonl", "other.parquet"])
+def test_records_survive_a_manifest(tmp_path: Path, name: str) -> None:
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    records = [make_sample(key, subjects=n)[0] for key, n in (("a", 1), ("b", 3))]
+    records[0] = records[0].model_copy(update={"caption": 'a "quoted"\u2028 ünï caption', "split": "heldout"})
+    write_manifest(records, tmp_path / name)
+    assert list(read_manifest(tmp_path / name)) == records
+
+
+def test_files_are_found_beside_the_manifest(tmp_path: Path) -> None:
+    record, files = make_sample("a")
+    write_files(tmp_path, files)
+    write_manifest([record], tmp_path / "manifest.jsonl")
+    for path in (tmp_path, tmp_path / "manifest.jsonl"):
+        assert SampleReader(open_source(path))[0].masks.shape == (2, 48, 64)
+    (tmp_path / "a" / "mask0.png").unlink()
+    with pytest.raises(BadSample, match="file a/mask0.png is missing"):
+        SampleReader(open_source(tmp_path))[0]
+
+
+def test_the_table_says_what_is_there(tmp_path: Path) -> None:
+    records = [make_sample("a", subjects=1, split="heldout")[0], make_sample("b", subjects=3)[0]]
+    lone = records[0].subjects[0].model_copy(update={"mask": None})
+    records[0] = records[0].model_copy(update={"subjects": (lone,)})
+    write_manifest(records, tmp_path / "m.jsonl")
+    table = Manifest(tmp_path / "m.jsonl").table
+    assert (table.keys, table.subjects.tolist()) == (("a", "b"), [1, 3])
+    assert (table.heldout.tolist(), table.masked.tolist()) == ([True, False], [False, True])
+
+
+def test_wrong_lines_are_named(tmp_path: Path) -> None:
+    good = make_sample("a")[0].model_dump_json()
+    nameless = json.dumps({"image": "x.png", "caption": "x", "subjects": []})
+    path = tmp_path / "m.jsonl"
+    path.write_text(f"{good}\n\nnot json\n{good}\n{nameless}\n")
+    with pytest.raises(ValueError) as caught:
+        read_manifest(path)
+    text = str(caught.value)
+    assert "line 3: Invalid JSON" in text
+    assert "line 4: the key 'a' is that of line 1 already" in text
+    assert "line 5: key: Field required" in text
+
+
+def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "wrong.parquet").write_bytes(b"PAR0")
+    for name, words in (("empty.jsonl", "no samples"), ("binary.jsonl", "UTF-8"), ("m.csv", "ends in .jsonl or")):
+        with pytest.raises(ValueError, match=words):
+            read_manifest(tmp_path / name)
+    pytest.importorskip("pyarrow")
+    with pytest.raises(ValueError, match="no Parquet file"):
+        read_manifest(tmp_path / "wrong.parquet")
+    record = make_sample("a")[0]
+    with pytest.raises(ValueError, match="two samples have the key 'a'"):
+        write_manifest([record, record], tmp_path / "m.jsonl")
+    with pytest.raises(ValueError, match="neither shards"):
+        open_source(tmp_path)
+    with pytest.raises(ValueError, match="no manifest at"):
+        open_source(tmp_path / "nothing.jsonl")
