@@ -25,7 +25,7 @@ from anystory.pipelines.parts import (
 )
 from anystory.pipelines.single_file import check_text_encoders, single_file_errors
 
-__all__ = ["LoadingMixin"]
+__all__ = ["LoadingMixin", "check_image_encoder"]
 
 _HUB_OPTIONS = ("cache_dir", "force_download", "proxies", "local_files_only", "token")
 _SAFE = {"use_safetensors": True, "trust_remote_code": False, "custom_pipeline": None, "use_onnx": False}
@@ -179,7 +179,7 @@ class _Parts:
             if pipe.image_encoder is None:
                 part = load_image_encoder(self.encoder_source, dtype=_dtype_of("image_encoder", self.dtype), **self.hub)
                 pipe.register_modules(image_encoder=part)
-            _check_image_encoder(pipe.image_encoder, pipe.adapter)
+            check_image_encoder(pipe.image_encoder, pipe.adapter)
         if pipe.image_encoder is not None and pipe.feature_extractor is None:
             pipe.register_modules(feature_extractor=_matching_feature_extractor(pipe.image_encoder))
         return pipe
@@ -191,7 +191,8 @@ def _matching_feature_extractor(image_encoder: CLIPVisionModelWithProjection) ->
     return CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
 
 
-def _check_image_encoder(image_encoder: Any, adapter: SubjectAdapter) -> None:
+def check_image_encoder(image_encoder: Any, adapter: SubjectAdapter) -> None:
+    """Raises ValueError where an image encoder's tokens are not those that the adapter was made for."""
     config, sizes = image_encoder.config, adapter.sizes
     tokens = (config.image_size // config.patch_size) ** 2 + 1
     if (tokens, config.hidden_size) != (sizes.clip_tokens, sizes.clip_dim):

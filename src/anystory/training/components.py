@@ -1,4 +1,4 @@
-"""The base model's components: built fresh from a recipe, or read from a model folder in diffusers' layout."""
+"""A run's components: built fresh from a recipe, read from a base that exists, or from the run's own model folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from transformers import (
 from anystory.files import atomic_folder, atomic_write, recover_folder
 from anystory.models.adapter import SubjectAdapter
 from anystory.models.patch_autoencoder import PatchAutoencoder
+from anystory.pipelines.parts import load_adapter
 
+from .base_parts import BaseParts
 from .data import level_words
 from .recipe import Recipe
 from .tokenizer import build_tokenizer
@@ -41,10 +43,12 @@ LOADERS: dict[str, Any] = {
 
 
 class ModelFolder:
-    """A run's model: components are read from `path` where they exist and made from the recipe where they do not."""
+    """A run's model: components are read from `path` where they exist, from the recipe's base where it has one, and
+    else made from the recipe."""
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path, self.recipe = path, recipe
+        self.base = None if recipe.base is None else BaseParts(recipe.base)
 
     def has(self, component: str) -> bool:
         """Whether the folder holds this component."""
@@ -52,32 +56,64 @@ class ModelFolder:
         return (self.path / component).is_dir()
 
     def load(self, component: str) -> Any:
-        """Read one component, fp32, in evaluation mode.
+        """Read one component, in evaluation mode: fp32 from the folder, as the recipe says from a base.
 
         Raises:
             ValueError: it is not there (the message says which stage makes it), or has other sizes than the recipe.
         """
-        if not self.has(component):
+        loaded = self.load_if_any(component)
+        if loaded is None and self.base is not None and component in LOADERS and component != "adapter":
+            raise ValueError(f"{self.base.base.source} has no {component}, which training needs")
+        if loaded is None:
             stage = {"vae": "vae", "unet": "base", "adapter": "encoder"}.get(component, "clip")
             raise ValueError(f"{self.path} holds no {component}: train stage {stage!r} into this --out first")
-        loaded = LOADERS[component].from_pretrained(self.path / component)
-        if component in ("vae", "unet"):
-            self._check_sizes(component, loaded.config)
-        return loaded.float().eval() if isinstance(loaded, nn.Module) else loaded
+        return loaded
+
+    def load_if_any(self, component: str) -> Any:
+        """The same; None where there is none, as the first text encoder in some models.
+
+        Raises:
+            ValueError: it has other sizes than the recipe.
+        """
+        if component in LOADERS and self.has(component):
+            loaded = LOADERS[component].from_pretrained(self.path / component)
+            if component in ("vae", "unet"):
+                self._check_sizes(component, loaded.config)
+            return loaded.float().eval() if isinstance(loaded, nn.Module) else loaded
+        return self.base.load(component) if self.base is not None and component != "adapter" else None
 
     def load_or_build(self, component: str) -> Any:
         """Read one component, or make it fresh from the recipe (seeded, without touching the global random state)."""
-        if self.has(component):
+        if self.has(component) or (self.base is not None and component != "adapter"):
             return self.load(component)
+        return self._seeded(lambda: BUILDERS[component](self))
+
+    def adapter(self, unet: UNet2DConditionModel) -> SubjectAdapter:
+        """The adapter, fp32: the run's own, else the recipe's `start`, else a fresh one for `unet` with its weights.
+
+        Raises:
+            ValueError: `start` is no adapter, or not one for this U-Net.
+        """
+        if self.has("adapter"):
+            adapter = self.load("adapter")
+        elif self.recipe.start is not None:
+            adapter = load_adapter(self.recipe.start, dtype=torch.float32).eval()
+        else:
+            adapter = self._seeded(lambda: SubjectAdapter.from_unet(unet, self.recipe.adapter.config()))
+        adapter.check_fits(unet)
+        return adapter
+
+    def _seeded(self, build: Callable[[], Any]) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.recipe.seed)  # not torch.manual_seed: that seeds GPUs as well
-            return BUILDERS[component](self)
+            return build()
 
     def save(self, component: str, value: Any) -> None:
-        """Write one component whole or not at all, and name it in `model_index.json`."""
+        """Write one component whole or not at all, and name it in `model_index.json` where the folder is a model."""
         with atomic_folder(self.path / component) as fresh:
             value.save_pretrained(fresh)
-        self.write_index()
+        if self.base is None:
+            self.write_index()
 
     def _check_sizes(self, component: str, config: Any) -> None:
         """A component of other sizes than the recipe's would be trained, or would fail, far from the mistake."""
@@ -117,7 +153,9 @@ class ModelFolder:
 
 
 def _tokenizer(folder: ModelFolder) -> CLIPTokenizer:
-    return build_tokenizer(level_words(folder.recipe.level), folder.recipe.max_text_tokens)
+    level = folder.recipe.level
+    assert level is not None  # a recipe without a base has one
+    return build_tokenizer(level_words(level), folder.recipe.max_text_tokens)
 
 
 def _text_encoder(folder: ModelFolder) -> CLIPTextModelWithProjection:
@@ -162,10 +200,6 @@ def _unet(folder: ModelFolder) -> UNet2DConditionModel:
     )
 
 
-def _adapter(folder: ModelFolder) -> SubjectAdapter:
-    return SubjectAdapter.from_unet(folder.load("unet"), folder.recipe.adapter.config())
-
-
 BUILDERS: dict[str, Callable[[ModelFolder], Any]] = {
     "vae": lambda folder: PatchAutoencoder(**folder.recipe.autoencoder),
     "tokenizer_2": _tokenizer,
@@ -174,7 +208,7 @@ BUILDERS: dict[str, Callable[[ModelFolder], Any]] = {
     "feature_extractor": _feature_extractor,
     "unet": _unet,
     "scheduler": lambda folder: EulerDiscreteScheduler(**folder.recipe.scheduler),
-    "adapter": _adapter,
+    "adapter": lambda folder: SubjectAdapter.from_unet(folder.load("unet"), folder.recipe.adapter.config()),
 }
 
 
@@ -184,6 +218,8 @@ def check_components(recipe: Recipe) -> None:
     Raises:
         ValueError: a component cannot be built; the message names it and what is wrong.
     """
+    if recipe.base is not None:
+        return  # what a base is shows when it is read, which is before anything is trained
     folder = ModelFolder(Path(), recipe)
     _try_to_build(recipe, "autoencoder", lambda: PatchAutoencoder(**recipe.autoencoder))
     _try_to_build(recipe, "text_encoder", lambda: CLIPTextModelWithProjection(CLIPTextConfig(**recipe.text_encoder)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 
 from ..components import ModelFolder, check_components
-from ..loop import Stage
-from ..recipe import STAGES, Recipe, StageName
+from ..stage import Stage
+from ..recipe import Recipe, StageName
 from .common import read_options
 
 _CLASSES: dict[StageName, tuple[str, str]] = {
@@ -33,7 +33,7 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         ValueError: sizes that no component can be built with, or an option that a stage does not have.
     """
-    for name in STAGES:
+    for name in recipe.stage_names:
         read_options(_stage_class(name).options_type, recipe.stages[name].options, name)
     check_components(recipe)
 

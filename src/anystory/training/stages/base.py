@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .. import data
 from ..components import ModelFolder
-from ..loop import move
+from ..stage import move
 from ..stream import Sample, collate
 from .common import NoiseOptions, Share, read_options, sheet, to_pixels
 from .diffusion import DiffusionStage
@@ -44,11 +44,12 @@ class BaseStage(DiffusionStage):
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         trained = {f"unet.{k}": p for k, p in self.unet.named_parameters()}
         if self.options.train_text_encoder:
-            trained |= {f"text_encoder.{k}": p for k, p in self.text_encoder.named_parameters()}
+            trained |= {f"text_encoder.{k}": p for k, p in self.texts.pooled.named_parameters()}
         return trained
 
     def fetch(self) -> Callable[[int], Sample]:
         recipe = self.folder.recipe
+        assert recipe.level is not None  # a recipe with this stage has one
         return partial(data.scene_sample, level=recipe.level, size=recipe.resolution, seed=recipe.seed)
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
@@ -73,4 +74,4 @@ class BaseStage(DiffusionStage):
         self.folder.save("unet", self.unet)
         self.folder.save("scheduler", self.scheduler)
         if self.options.train_text_encoder:
-            self.folder.save("text_encoder_2", self.text_encoder)
+            self.folder.save("text_encoder_2", self.texts.pooled)

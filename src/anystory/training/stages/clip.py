@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .. import data
 from ..components import ModelFolder
-from ..loop import Stage
+from ..stage import Stage
 from ..stream import Sample, collate
 from .common import Options, read_options, sheet, to_pixels, tokenize
 
@@ -69,6 +69,7 @@ class ClipStage(Stage):
 
     def fetch(self) -> Callable[[int], Sample]:
         recipe = self.folder.recipe
+        assert recipe.level is not None  # a recipe with this stage has one
         return partial(data.contrast_sample, level=recipe.level, size=recipe.resolution, seed=recipe.seed)
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:

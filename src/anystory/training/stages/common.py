@@ -10,7 +10,7 @@ from diffusers import EulerDiscreteScheduler
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share of the samples, 0 to 1."""
@@ -32,6 +32,8 @@ class NoiseOptions(Options):
     """Mean of the logits; below 0 favours less noise."""
     timestep_uniform: Share = 0.1
     """Share of the samples that are drawn from all time steps alike nevertheless."""
+    min_snr_gamma: float | None = Field(default=None, gt=0)
+    """γ of the min-SNR weights (Hang et al. 2023; they use 5): steps with little noise count less. None: all alike."""
 
     def timesteps(self, count: int, steps: int, generator: torch.Generator, device: torch.device) -> Tensor:
         """Integer time steps (count,) in [0, steps)."""
@@ -65,6 +67,10 @@ def to_pixels(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
 
 
+_SMALL = 256
+"""Pictures up to this side are enlarged to be looked at."""
+
+
 def to_image(pixels: Tensor) -> Image.Image:
     """Floats (3, H, W) in [-1, 1] to a picture."""
     array = ((pixels.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
@@ -72,7 +78,8 @@ def to_image(pixels: Tensor) -> Image.Image:
 
 
 def sheet(rows: Sequence[Sequence[Tensor]], zoom: int = 2) -> Image.Image:
-    """A grid of pictures (3, H, W) in [-1, 1], enlarged without smoothing."""
+    """A grid of pictures (3, H, W) in [-1, 1], small ones enlarged without smoothing."""
+    zoom = zoom if rows[0][0].shape[-1] <= _SMALL else 1
     strips = [torch.cat([p.detach().float().cpu() for p in row], dim=2) for row in rows]
     image = to_image(torch.cat(strips, dim=1))
     return image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
@@ -87,12 +94,6 @@ def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str], device: torch.de
         truncation=True,
         return_tensors="pt",
     ).input_ids.to(device)
-
-
-def encode_text(encoder: CLIPTextModelWithProjection, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """SDXL's text condition: penultimate hidden states (B, L, d) and the pooled projection (B, p)."""
-    output = encoder(ids, output_hidden_states=True)
-    return output.hidden_states[-2], output.text_embeds
 
 
 def drop_text(hidden: Tensor, pooled: Tensor, drop: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,25 +124,46 @@ class NoiseSchedule:
         self.signal = alphas.sqrt().float()
         self.noise = (1 - alphas).sqrt().float()
 
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ and √(1−ᾱ) at integer steps `t` (B,), fp32, on its device."""
+        if self.signal.device != t.device:
+            self.signal, self.noise = self.signal.to(t.device), self.noise.to(t.device)
+        return self.signal[t], self.noise[t]
+
     def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Noisy latents √ᾱ·x + √(1−ᾱ)·ε at integer steps `t` (B,), and the target.
 
         The target is the noise, or the velocity √ᾱ·ε − √(1−ᾱ)·x (Salimans & Ho 2022).
         """
-        alpha, sigma = (table[t.cpu()].to(clean)[:, None, None, None] for table in (self.signal, self.noise))
+        alpha, sigma = (value.to(clean)[:, None, None, None] for value in self._at(t))
         target = noise if self.prediction == "epsilon" else alpha * noise - sigma * clean
         return alpha * clean + sigma * noise, target
 
+    def min_snr_weight(self, t: Tensor, gamma: float) -> Tensor:
+        """Min-SNR-γ weights (B,) of the squared error at integer steps `t` (Hang et al. 2023, section 3.4).
 
-def weighted_mse(prediction: Tensor, target: Tensor, foreground: Tensor, extra: float) -> tuple[Tensor, Tensor]:
+        min(SNR, γ) / SNR where the noise is predicted, min(SNR, γ) / (SNR + 1) for the velocity; SNR = ᾱ / (1−ᾱ).
+        """
+        alpha, sigma = self._at(t)
+        signal, noise = alpha.square(), sigma.square()  # multiplied through by 1−ᾱ: no division by zero at either end
+        kept = torch.minimum(signal, gamma * noise)
+        return kept / signal.clamp_min(1e-12) if self.prediction == "epsilon" else kept / (signal + noise)
+
+
+def weighted_mse(
+    prediction: Tensor, target: Tensor, foreground: Tensor, extra: float, sample_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Mean squared error with `1 + extra` weight on characters, and the plain one for the log.
 
-    `foreground` is (B, H, W) in [0, 1] at any size. Weights average to one, so the learning rate keeps its meaning.
+    `foreground` is (B, H, W) in [0, 1] at any size. These weights average to one, so the learning rate keeps its
+    meaning; `sample_weight` (B,), the noise level's own, multiplies the error as it is.
     """
     error = (prediction.float() - target.float()).square().mean(dim=1)
     plain = error.mean()
+    if sample_weight is not None:
+        error = error * sample_weight[:, None, None]
     if extra == 0:
-        return plain, plain.detach()
+        return error.mean() if sample_weight is not None else plain, plain.detach()
     area = torch.nn.functional.interpolate(foreground[:, None].float(), size=error.shape[-2:], mode="area")[:, 0]
     weight = 1 + extra * area
     return (error * weight).sum() / weight.sum(), plain.detach()

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from anystory.models.patch_autoencoder import PatchAutoencoder
+from anystory.pipelines.encoding import encode_pixels
 
 from ..components import ModelFolder
-from ..loop import Stage
+from ..stage import Stage
 from ..stream import Sample
-from .common import (
-    NoiseOptions,
-    NoiseSchedule,
-    drop_text,
-    encode_text,
-    seeded_normal,
-    size_condition,
-    to_pixels,
-    tokenize,
-    weighted_mse,
-)
-from .sampling import sample_latents
+from .common import NoiseOptions, NoiseSchedule, drop_text, seeded_normal, size_condition, to_pixels, weighted_mse
+from .sampling import decode_latents, sample_latents
+from .text import TextEncoders
 
 
 class DiffusionStage(Stage):
-    """A stage around the text-to-image model; the U-Net and its scheduler are made anew where the folder has none."""
+    """A stage around the text-to-image model; the U-Net and its scheduler are made anew where the folder has none.
 
-    vae: PatchAutoencoder
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModelWithProjection
+    A batch holds `image` and `caption`, or in their place what the frozen encoders make of them: `latents` (B, z, h, w)
+    scaled, `text_hidden` (B, L, d) and `text_pooled` (B, p). `size_condition` (B, 6) says what SDXL is told of the
+    picture's size and crop; without it a batch counts as whole pictures.
+    """
+
+    vae: Any
     scheduler: EulerDiscreteScheduler
     unet: UNet2DConditionModel
     options: NoiseOptions
@@ -42,21 +36,36 @@ class DiffusionStage(Stage):
         super().__init__()
         self.folder = folder
         self.vae = folder.load("vae")
-        self.tokenizer = folder.load("tokenizer_2")
-        self.text_encoder = folder.load("text_encoder_2")
+        self.texts = TextEncoders(folder)
         self.scheduler = folder.load_or_build("scheduler")
         self.schedule = NoiseSchedule(self.scheduler)
         self.unet = folder.load_or_build("unet")
 
     @torch.no_grad()
     def latents(self, pixels: Tensor) -> Tensor:
-        """Scaled latents of pixels (B, 3, H, W) in [-1, 1], without the encoder's own noise."""
-        return self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
+        """Scaled latents, fp32, of pixels (B, 3, H, W) in [-1, 1], without the encoder's own noise."""
+        with self.vae_precision(pixels.device):
+            return encode_pixels(self.vae, pixels).float()
+
+    def vae_precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        """A base's autoencoder computes in the type that its recipe names; one that we train follows the run."""
+        return nullcontext() if self.folder.base is None else torch.autocast(device.type, enabled=False)
+
+    def clean_latents(self, batch: Sample) -> Tensor:
+        """The latents of the batch's pictures: its own, or encoded here."""
+        return batch["latents"].float() if "latents" in batch else self.latents(to_pixels(batch["image"]))
 
     def text(self, batch: Sample) -> tuple[Tensor, Tensor]:
         """The captions' condition: hidden states (B, L, d) and pooled (B, p)."""
-        ids = tokenize(self.tokenizer, batch["caption"], batch["image"].device)
-        return encode_text(self.text_encoder, ids)
+        if "text_hidden" in batch:
+            return batch["text_hidden"], batch["text_pooled"]
+        return self.texts(batch["caption"], self.device())
+
+    def sizes(self, batch: Sample) -> Tensor:
+        """SDXL's six size numbers (B, 6)."""
+        if "size_condition" in batch:
+            return batch["size_condition"]
+        return size_condition(len(batch["caption"]), self.folder.recipe.resolution, self.device())
 
     def diffusion_loss(
         self,
@@ -76,33 +85,45 @@ class DiffusionStage(Stage):
             foreground_weight: extra weight on characters.
             attention_kwargs: for the attention processors.
         """
-        pixels = to_pixels(batch["image"])
-        device, count = pixels.device, len(pixels)
-        clean = self.latents(pixels)
+        clean = self.clean_latents(batch)
+        device, count, dtype = clean.device, len(clean), self.unet.dtype
         hidden, pooled = drop_text(*text, text_drop)
         t = self.options.timesteps(count, self.schedule.steps, generator, device)
         noise = torch.randn(clean.shape, generator=generator, device=device)
         noisy, target = self.schedule.add_noise(clean, noise, t)
-        added = {"text_embeds": pooled, "time_ids": size_condition(count, pixels.shape[-1], device)}
-        output = self.unet(noisy, t, hidden, added_cond_kwargs=added, cross_attention_kwargs=attention_kwargs)
-        return weighted_mse(output.sample, target, batch["instances"] > 0, foreground_weight)
+        added = {"text_embeds": pooled.to(dtype), "time_ids": self.sizes(batch)}
+        output = self.unet(
+            noisy.to(dtype), t, hidden.to(dtype), added_cond_kwargs=added, cross_attention_kwargs=attention_kwargs
+        )
+        gamma = self.options.min_snr_gamma
+        weight = None if gamma is None else self.schedule.min_snr_weight(t, gamma)
+        return weighted_mse(output.sample, target, batch["instances"] > 0, foreground_weight, weight)
 
     @torch.no_grad()
-    def draw(self, batch: Sample, attention_kwargs: dict[str, Any] | None = None) -> Tensor:
-        """Pictures (B, 3, H, W) of the batch's captions, from noise that is always the same, with guidance."""
-        device, count = batch["image"].device, len(batch["caption"])
-        side = self.unet.config["sample_size"]
-        noise = seeded_normal((count, self.unet.config["in_channels"], side, side), 0, device)
+    def draw(self, batch: Sample, attention_kwargs: dict[str, Any] | None = None, first: int = 0) -> Tensor:
+        """Pictures (B, 3, H, W) of the batch's captions, with guidance.
+
+        The noise is always the same; `first` is the place of the batch's first picture among all that are drawn.
+        """
+        device, count = self.device(), len(batch["caption"])
+        side = self.latent_size
+        noise = seeded_normal((first + count, self.unet.config["in_channels"], side, side), 0, device)[first:]
         latents = sample_latents(
             self.unet,
             self.scheduler,
             *self.text(batch),
-            size_condition(count, batch["image"].shape[1], device),
+            self.sizes(batch),
             noise,
             guidance=self.folder.recipe.defaults["guidance_scale"],
             attention_kwargs=attention_kwargs,
         )
-        return self.vae.decode(latents).sample
+        with self.vae_precision(device):
+            return decode_latents(self.vae, latents)
+
+    @property
+    def latent_size(self) -> int:
+        """Side of the square latents."""
+        return self.folder.recipe.resolution // 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def device(self) -> torch.device:
         """Where the model is."""

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anystory.models.conditioning import SubjectConditioning
 from anystory.models.encoders import EncodedSubjects
+from anystory.pipelines.encoding import hidden_states
+from anystory.pipelines.loading import check_image_encoder
 
 from .. import data
 from ..components import ModelFolder
-from ..loop import move
+from ..stage import move
+from ..samples import HELD_OUT_FIRST, personal_samples
 from ..stream import Sample, collate
 from .common import NoiseOptions, Share, sheet, to_pixels
 from .diffusion import DiffusionStage
@@ -34,6 +35,10 @@ class PersonalOptions(NoiseOptions):
     max_subjects: int = Field(default=2, ge=1, le=data.MOST_CHARACTERS)
     """Subjects per sample; scenes with more are not drawn."""
     min_subjects: int = Field(default=1, ge=1)
+    pictures: int = Field(default=8, ge=1)
+    """Held-out samples on the sheet that is drawn now and then."""
+    picture_batch: int = Field(default=8, ge=1)
+    """How many of them are drawn at a time; guidance doubles that."""
 
     @model_validator(mode="after")
     def _ordered(self) -> PersonalOptions:
@@ -50,29 +55,54 @@ class PersonalStage(DiffusionStage):
     clip_std: Tensor
 
     def __init__(self, folder: ModelFolder) -> None:
-        if not folder.has("unet"):
+        if folder.base is None and not folder.has("unet"):
             raise ValueError(f"{folder.path} holds no unet: train stage 'base' into this --out first")
         super().__init__(folder)
         self.image_encoder = folder.load("image_encoder")
         extractor = folder.load("feature_extractor")
         self.register_buffer("clip_mean", torch.tensor(extractor.image_mean)[:, None, None], persistent=False)
         self.register_buffer("clip_std", torch.tensor(extractor.image_std)[:, None, None], persistent=False)
-        self.adapter = folder.load_or_build("adapter")
+        self.adapter = folder.adapter(self.unet)
+        check_image_encoder(self.image_encoder, self.adapter)
+        if folder.base is not None:
+            self.use_frozen_type(folder.base.dtype)
+
+    def use_frozen_type(self, dtype: torch.dtype) -> None:
+        """Make the U-Net, and what of the adapter this stage leaves as it is, `dtype`; what is trained stays fp32."""
+        nn.Module.to(self.unet, dtype)
+        trained = {id(parameter) for parameter in self.trained_parameters().values()}
+        for module in self.adapter.modules():
+            for parameter in module.parameters(recurse=False):
+                if id(parameter) not in trained:
+                    parameter.data = parameter.data.to(dtype)
 
     def fetch(self) -> Callable[[int], Sample]:
-        recipe = self.folder.recipe
-        return partial(
-            data.personal_sample,
-            level=recipe.level,
-            size=recipe.resolution,
+        recipe, o = self.folder.recipe, self.options
+        return personal_samples(
+            recipe,
             reference_size=self.adapter.sizes.reference_size,
-            seed=recipe.seed,
-            min_subjects=self.options.min_subjects,
-            max_subjects=self.options.max_subjects,
+            min_subjects=o.min_subjects,
+            max_subjects=o.max_subjects,
+        )
+
+    def held_out(self) -> Callable[[int], Sample]:
+        """The same of samples that training does not see, their references as they are."""
+        recipe, o = self.folder.recipe, self.options
+        return personal_samples(
+            recipe,
+            reference_size=self.adapter.sizes.reference_size,
+            min_subjects=o.min_subjects,
+            max_subjects=o.max_subjects,
+            held_out=True,
         )
 
     def encode_subjects(self, batch: Sample) -> EncodedSubjects:
         """Both branches of a batch's references; the CLIP and VAE sides are frozen, the adapter's are not."""
+        if self.unet.dtype != torch.float32 and not torch.is_autocast_enabled(self.device().type):
+            raise ValueError(
+                f"base.dtype {str(self.unet.dtype).removeprefix('torch.')} trains in bf16 only: say --precision bf16, "
+                "or set base.dtype to float32 in the recipe"
+            )
         references, alpha, present = batch["references"], batch["reference_alpha"], batch["present"]
         count, subjects = present.shape
         pixels = to_pixels(references.flatten(0, 1))
@@ -92,7 +122,7 @@ class PersonalStage(DiffusionStage):
 
     def clip_hidden(self, pixels: Tensor) -> Tensor:
         """Penultimate hidden states (B, P, d) of the image encoder for normalised pixels (B, 3, h, w)."""
-        return self.image_encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+        return hidden_states(self.image_encoder, pixels)
 
     def clip_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [-1, 1] as the image encoder wants them: its size, its mean and deviation."""
@@ -132,19 +162,24 @@ class PersonalStage(DiffusionStage):
 
     @torch.no_grad()
     def sample_picture(self) -> Image.Image:
-        """Eight scenes from held-out identities: references on top, then what the model draws, then the drawn truth."""
-        fetch: Any = self.fetch()
-        fetch = partial(fetch.func, **{**fetch.keywords, "split": "heldout", "augment": False})
-        batch = move(collate([fetch(2**40 + i) for i in range(8)]), self.device())
+        """Scenes from held-out samples: references on top, then what the model draws, then the true pictures."""
+        o, fetch, rows = self.options, self.held_out(), []
+        for first in range(0, o.pictures, o.picture_batch):
+            places = range(first, min(first + o.picture_batch, o.pictures))
+            batch = move(collate([fetch(HELD_OUT_FIRST + i) for i in places]), self.device())
+            with torch.autocast(self.device().type, torch.bfloat16, enabled=self.unet.dtype == torch.bfloat16):
+                rows.append(self._picture_rows(batch, first))
+        return sheet([[picture for part in row for picture in part] for row in zip(*rows, strict=True)], zoom=3)
+
+    def _picture_rows(self, batch: Sample, first: int) -> list[list[Tensor]]:
         conditioning = self.picture_conditioning(batch, self.encode_subjects(batch))
         with self.adapter.installed_on(self.unet):
-            pictures = self.draw(batch, {"subject_conditioning": conditioning})
-        side = pictures.shape[-1]
-        references = batch["references"].flatten(0, 1)
-        shown = F.interpolate(to_pixels(references), size=(side, side), mode="area").unflatten(0, (8, -1))
+            pictures = self.draw(batch, {"subject_conditioning": conditioning}, first)
+        side, references = pictures.shape[-1], batch["references"]
+        shown = F.interpolate(to_pixels(references.flatten(0, 1)), size=(side, side), mode="area")
+        shown = shown.unflatten(0, references.shape[:2])
         rows = [list(shown[:, i]) for i in range(shown.shape[1])]
-        rows += [list(pictures), *self.picture_rows(pictures, conditioning), list(to_pixels(batch["image"]))]
-        return sheet(rows, zoom=3)
+        return [*rows, list(pictures), *self.picture_rows(pictures, conditioning), list(to_pixels(batch["image"]))]
 
     def export(self, folder: Path) -> None:
         self.folder.save("adapter", self.adapter)

@@ -38,9 +38,12 @@ class RouterStage(PersonalStage):
     options: RouterOptions
 
     def __init__(self, folder: ModelFolder) -> None:
+        if folder.recipe.start is None and not folder.has("adapter"):
+            raise ValueError(
+                f"{folder.path} holds no adapter, and a router needs trained encoders: train stage 'encoder' into this "
+                "--out first, or name an adapter's folder (start in the recipe, --adapter)"
+            )
         super().__init__(folder)
-        if not folder.has("adapter"):
-            raise ValueError(f"{folder.path} holds no adapter: train stage 'encoder' into this --out first")
         self.options = read_options(RouterOptions, folder.recipe.stages["router"].options, "router")
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:

@@ -29,12 +29,28 @@ def sample_latents(
     scheduler = EulerDiscreteScheduler.from_config(scheduler.config)  # pyright: ignore[reportAssignmentType]
     scheduler.set_timesteps(steps, device=noise.device)
     latents = noise * scheduler.init_noise_sigma
+    hidden, pooled = hidden.to(unet.dtype), pooled.to(unet.dtype)
     hidden = torch.cat([torch.zeros_like(hidden), hidden])
     added = {"text_embeds": torch.cat([torch.zeros_like(pooled), pooled]), "time_ids": torch.cat([sizes, sizes])}
     for t in scheduler.timesteps:
         double = scheduler.scale_model_input(torch.cat([latents, latents]), t)
-        output = unet(double, t, hidden, added_cond_kwargs=added, cross_attention_kwargs=attention_kwargs).sample
-        unconditional, conditional = output.chunk(2)
+        output = unet(
+            double.to(unet.dtype), t, hidden, added_cond_kwargs=added, cross_attention_kwargs=attention_kwargs
+        ).sample
+        unconditional, conditional = output.float().chunk(2)
         guided = unconditional + guidance * (conditional - unconditional)
         latents = scheduler.step(guided, t, latents).prev_sample  # pyright: ignore
     return latents
+
+
+def decode_latents(vae: Any, latents: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1] of scaled latents: the inverse of `anystory.pipelines.encoding.encode_pixels`."""
+    config = vae.config
+    mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    latents = latents / config.scaling_factor
+    if mean is not None and std is not None:
+        mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (mean, std))
+        latents = latents * std + mean
+    else:
+        latents = latents + (getattr(config, "shift_factor", None) or 0.0)
+    return vae.decode(latents.to(vae.dtype)).sample.float()
