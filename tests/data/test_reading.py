@@ -71,16 +71,15 @@ def test_a_little_overlap_goes_to_the_later_subject() -> None:
     assert masks[1].sum() == 32 * 33
 
 
-def test_one_photo_of_each_subject_can_be_chosen() -> None:
+def test_every_photo_of_a_subject_is_read() -> None:
     record, files = make_sample("a", subjects=1)
     subject = record.subjects[0]
-    other = subject.references[0].model_copy(update={"image": "gone.png"})
-    record = record.model_copy(
-        update={"subjects": (subject.model_copy(update={"references": (other, *subject.references)}),)}
-    )
-    assert len(read_sample(record, files.__getitem__, photos=[1]).references[0]) == 1
-    with pytest.raises(BadSample, match="reference gone.png is missing"):
+    photos = (*subject.references, subject.references[0].model_copy(update={"image": "more.png"}))
+    record = record.model_copy(update={"subjects": (subject.model_copy(update={"references": photos}),)})
+    with pytest.raises(BadSample, match=r"reference more\.png is missing"):
         read_sample(record, files.__getitem__)
+    files["more.png"] = grey((20, 20), 3)
+    assert [photo.shape for photo in read_sample(record, files.__getitem__).references[0]] == [(40, 30, 4), (20, 20, 4)]
 
 
 def test_masks_of_other_kinds_mean_the_same() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,10 +16,21 @@ from anystory.data.pixels import ReadLimits, decode_mask, decode_picture
 from anystory.data.records import ReferenceRecord, SampleRecord
 from anystory.subjects.arrays import rgba_on_white
 
-__all__ = ["LoadedSample", "OpenMember", "read_reference", "read_sample"]
+__all__ = ["LoadedSample", "OpenMember", "Target", "read_reference", "read_sample", "read_target"]
 
 OpenMember: TypeAlias = Callable[[str], bytes]
 """A file's content by the name that the record gives it; FileNotFoundError or KeyError where there is none."""
+
+
+class Target(NamedTuple):
+    """The picture to be drawn, and whose pixels are whose."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8."""
+    masks: np.ndarray
+    """(N, H, W) bool; subject i's pixels. They do not overlap."""
+    masked: bool
+    """False: the only subject came without a mask, and `masks` is True everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,8 +60,6 @@ def read_sample(
     open_member: OpenMember,
     *,
     limits: ReadLimits | None = None,
-    photos: Sequence[int] | None = None,
-    place: bool = True,
 ) -> LoadedSample:
     """Decode and check a sample.
 
@@ -58,23 +67,17 @@ def read_sample(
         record: What the sample is made of.
         open_member: Reads a file that the record names.
         limits: What is refused; None takes the defaults.
-        photos: Read only this photo of each subject, counted from 0; None reads them all.
-        place: False leaves the place's picture unread.
 
     Raises:
         BadSample: anything that makes the sample unfit.
     """
     limits = limits or ReadLimits()
-    if not record.caption.strip():
-        raise BadSample("empty_caption", "the caption is empty")
-    image = _target(record, open_member, limits)
-    masks, masked = _masks(record, open_member, image.shape[:2], limits)
-    references = []
-    for number, subject in enumerate(record.subjects):
-        chosen = subject.references if photos is None else (subject.references[photos[number]],)
-        references.append(tuple(read_reference(reference, open_member, limits) for reference in chosen))
+    image, masks, masked = read_target(record, open_member, limits)
+    references = tuple(
+        tuple(read_reference(photo, open_member, limits) for photo in subject.references) for subject in record.subjects
+    )
     background = None
-    if place and record.place is not None:
+    if record.place is not None:
         background = _over_white(decode_picture(_read(open_member, record.place), record.place, limits))
     return LoadedSample(
         key=record.key,
@@ -82,12 +85,26 @@ def read_sample(
         image=image,
         masks=masks,
         masked=masked,
-        references=tuple(references),
+        references=references,
         names=tuple(subject.name for subject in record.subjects),
         place=background,
         source=record.source,
         licence=record.licence,
     )
+
+
+def read_target(record: SampleRecord, open_member: OpenMember, limits: ReadLimits) -> Target:
+    """The target with its masks; the caption, which says what is on it, is checked too.
+
+    Raises:
+        BadSample: no caption; the picture or a mask is missing, unreadable, too small or too large; a mask of another
+            size, empty, or overlapping another.
+    """
+    if not record.caption.strip():
+        raise BadSample("empty_caption", "the caption is empty")
+    image = _over_white(decode_picture(_read(open_member, record.image), record.image, limits))
+    _check_side(image.shape[1], image.shape[0], f"image {record.image}", limits.min_side)
+    return Target(image, *_masks(record, open_member, image.shape[:2], limits))
 
 
 def read_reference(reference: ReferenceRecord, open_member: OpenMember, limits: ReadLimits) -> np.ndarray:
@@ -115,12 +132,6 @@ def read_reference(reference: ReferenceRecord, open_member: OpenMember, limits: 
             "empty_reference", f"reference {name} shows no subject: its mask or alpha is at most {alpha.max()} of 255"
         )
     return np.concatenate([pixels[..., :3], alpha[..., None]], axis=-1)
-
-
-def _target(record: SampleRecord, open_member: OpenMember, limits: ReadLimits) -> np.ndarray:
-    image = _over_white(decode_picture(_read(open_member, record.image), record.image, limits))
-    _check_side(image.shape[1], image.shape[0], f"image {record.image}", limits.min_side)
-    return image
 
 
 def _masks(
