@@ -6,12 +6,13 @@ its way of telling does not apply to the picture.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-__all__ = ["Cutout", "automatic", "grabcut", "plain_border"]
+__all__ = ["WAYS", "Cutout", "automatic", "grabcut", "plain_border"]
 
 BORDER_TOLERANCE = 24
 """Largest difference in any channel (0…255) that still counts as the border's colour: JPEG noise, faint gradients."""
@@ -118,3 +119,16 @@ def _indices(labels: np.ndarray) -> np.ndarray:
 
 def _checked(found: np.ndarray) -> np.ndarray | None:
     return found.astype(np.uint8) * np.uint8(255) if _LEAST_SHARE <= found.mean() <= _MOST_SHARE else None
+
+
+def _either(rgb: np.ndarray) -> np.ndarray | None:
+    found = automatic(rgb)
+    return None if found is None else found.matte
+
+
+WAYS: dict[str, Callable[[np.ndarray], np.ndarray | None]] = {
+    "auto": _either,
+    "border": plain_border,
+    "grabcut": grabcut,
+}
+"""The ways that need no model, by name."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-__all__ = ["MARGIN", "PreparedSubject", "fit_to_square"]
+__all__ = ["MARGIN", "PreparedSubject", "fit_to_square", "matte_box"]
 
 MARGIN = 3 / 64
 """White on each side of the subject, as a share of its longer side."""
@@ -54,7 +54,7 @@ def fit_to_square(
         The picture (RGB, size × size), the matte (size, size) float32 in [0, 1], and the subject's box
         (left, top, right, bottom) in `rgb`.
     """
-    left, top, right, bottom = box = _box(matte)
+    left, top, right, bottom = box = matte_box(matte)
     colour = Image.fromarray(np.ascontiguousarray(rgb[top:bottom, left:right]))
     alpha = Image.fromarray(np.ascontiguousarray(matte[top:bottom, left:right]))
     over_white = Image.composite(colour, Image.new("RGB", colour.size, "white"), alpha)
@@ -69,7 +69,8 @@ def fit_to_square(
     return image, np.asarray(mask, dtype=np.float32) / 255, box
 
 
-def _box(matte: np.ndarray) -> tuple[int, int, int, int]:
+def matte_box(matte: np.ndarray) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) around a subject, in pixels, without haze; the matte (H, W) must not be empty."""
     rows = np.flatnonzero((matte >= _VISIBLE).any(axis=1))
     columns = np.flatnonzero((matte >= _VISIBLE).any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

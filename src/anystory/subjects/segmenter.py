@@ -8,20 +8,61 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-__all__ = ["cut_with_model"]
+__all__ = ["ModelSegmenter", "cut_with_model"]
 
 _NOT_SUBJECTS = ("background", "wall", "floor", "ceiling", "sky", "ground", "unlabeled")
 
 
-def cut_with_model(rgb: np.ndarray, model: str) -> np.ndarray:
-    """The subject's matte by a transformers image-segmentation model.
+class ModelSegmenter:
+    """A transformers image-segmentation model, loaded at the first picture and kept.
 
     Of the segments that the model names, the one that covers the middle of the picture best is the subject; segments
     named as a background are left out.
 
     Args:
-        rgb: (H, W, 3) uint8.
         model: Hub id or folder. Weights must be safetensors; code that comes with a model is never run.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self._run: Any = None
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray | None:
+        """The subject's matte, (H, W) uint8, 255 where the subject is; None if the model found no subject.
+
+        Args:
+            rgb: (H, W, 3) uint8.
+
+        Raises:
+            ValueError: the model cannot be loaded or run.
+        """
+        try:
+            self._run = self._run or self._loaded()
+            segments = self._run(Image.fromarray(rgb))
+        except Exception as error:  # a hub, a model's files and its code each fail in ways of their own
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(
+                f"segmenter {self.model!r} cannot be used as an image-segmentation model ({type(error).__name__}: "
+                f'{reason}). Give the id or folder of one with safetensors weights, or "auto", "border", "grabcut", '
+                '"none", or a mask'
+            ) from error
+        matte = _most_central(segments)
+        return None if matte is None or matte.max() < 128 else matte
+
+    def _loaded(self) -> Any:
+        from transformers import pipeline
+
+        return pipeline(
+            "image-segmentation", model=self.model, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
+
+
+def cut_with_model(rgb: np.ndarray, model: str) -> np.ndarray:
+    """The subject's matte by a transformers image-segmentation model, loaded for this one picture.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        model: See `ModelSegmenter`.
 
     Returns:
         (H, W) uint8, 255 where the subject is.
@@ -29,21 +70,8 @@ def cut_with_model(rgb: np.ndarray, model: str) -> np.ndarray:
     Raises:
         ValueError: the model cannot be loaded or run, or found no subject.
     """
-    try:
-        from transformers import pipeline
-
-        run: Any = pipeline(
-            "image-segmentation", model=model, trust_remote_code=False, model_kwargs={"use_safetensors": True}
-        )
-        segments = run(Image.fromarray(rgb))
-    except Exception as error:  # a hub, a model's files and its code each fail in ways of their own
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"segmenter {model!r} cannot be used as an image-segmentation model ({type(error).__name__}: {reason}). "
-            'Give the id or folder of one with safetensors weights, or "auto", "border", "grabcut", "none", or a mask'
-        ) from error
-    matte = _most_central(segments)
-    if matte is None or matte.max() < 128:
+    matte = ModelSegmenter(model)(rgb)
+    if matte is None:
         raise ValueError(
             f"segmenter {model!r} found no subject in the picture: give a mask, or choose another segmenter"
         )

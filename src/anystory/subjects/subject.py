@@ -153,8 +153,7 @@ class Subject:
             return cutout.Cutout(np.full(picture.rgb.shape[:2], 255, np.uint8), "none")
         if self.segmenter not in _OFFLINE_SEGMENTERS:
             return cutout.Cutout(cut_with_model(picture.rgb, self.segmenter), self.segmenter)
-        ways = {"auto": cutout.automatic, "border": cutout.plain_border, "grabcut": cutout.grabcut}
-        found = ways[self.segmenter](picture.rgb)
+        found = cutout.automatic(picture.rgb) if self.segmenter == "auto" else cutout.WAYS[self.segmenter](picture.rgb)
         if found is None:
             raise ValueError(
                 f"image {describe(self.image)}: no subject could be told from its background (segmenter "
