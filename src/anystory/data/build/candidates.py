@@ -53,6 +53,8 @@ class Rejection:
     """A sentence."""
     bad: bool = False
     """Whether the input is at fault (a damaged file, a mask of another size) rather than not good enough."""
+    unit: str = "photo"
+    """What was left out: a `photo` (or a part of a clip), a `sample`, or a whole `item`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,8 @@ class Rejected:
     reason: str
     detail: str
     bad: bool = False
+    dropped: tuple[Rejection, ...] = ()
+    """The photos whose faults left nothing, besides those that the candidate had dropped before."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

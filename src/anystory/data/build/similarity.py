@@ -1,0 +1,111 @@
+"""How alike two photos of a subject are: by hashes and colours of the cut-outs, or by an image model."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from anystory.data.build.candidates import Photo
+from anystory.data.build.measures import closeness, colour_overlap, colours, difference_hash
+from anystory.subjects.prepare import fit_to_square
+
+__all__ = ["CutoutSimilarity", "Likeness", "ModelSimilarity", "Similarity"]
+
+
+class Likeness(NamedTuple):
+    """How alike two cut-outs are; both in [0, 1], 1 for equal pictures."""
+
+    picture: float
+    """As pictures: the same pose, view and light. High for a pair that teaches copying."""
+    subject: float
+    """As subjects: low if they show different ones."""
+
+
+class Similarity(Protocol):
+    """Describes photos once and compares descriptions."""
+
+    alike: float
+    """`Likeness.picture` above this is a copy, if the plan says nothing else;"""
+    different: float
+    """`Likeness.subject` below this is another subject."""
+
+    def describe(self, photo: Photo, instance: int = 0) -> Any:
+        """What of a photo's instance is compared."""
+        ...
+
+    def compare(self, a: Any, b: Any) -> Likeness:
+        """Compare two results of `describe`."""
+        ...
+
+
+class CutoutSimilarity:
+    """Needs no model. As pictures: difference hash, weighed with the colours; as subjects: the colours alone."""
+
+    alike = 0.93
+    different = 0.15
+    _SIDE = 128
+
+    def describe(self, photo: Photo, instance: int = 0) -> tuple[int, np.ndarray]:
+        square, matte = _cutout(photo, instance, self._SIDE)
+        return difference_hash(square), colours(square, matte)
+
+    def compare(self, a: tuple[int, np.ndarray], b: tuple[int, np.ndarray]) -> Likeness:
+        subject = colour_overlap(a[1], b[1])
+        return Likeness((closeness(a[0], b[0]) + subject) / 2, subject)
+
+
+class ModelSimilarity:
+    """Cosine of an image model's features (CLIP, DINOv2, SigLIP, …), for both questions.
+
+    Args:
+        model: Hub id or folder of a transformers model. Weights must be safetensors; code that comes with a model is
+            never run.
+
+    Raises:
+        ValueError: the model cannot be loaded, or gives no features of pictures.
+    """
+
+    alike = 0.98
+    different = 0.4
+    _SIDE = 512
+
+    def __init__(self, model: str) -> None:
+        import torch
+        from transformers import AutoImageProcessor, AutoModel
+
+        self.model = model
+        try:
+            self._processor: Any = AutoImageProcessor.from_pretrained(model, trust_remote_code=False)
+            self._net: Any = AutoModel.from_pretrained(model, trust_remote_code=False, use_safetensors=True).eval()
+        except Exception as error:  # a hub and a model's files each fail in ways of their own
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(
+                f"similarity model {model!r} cannot be loaded ({type(error).__name__}: {reason}). Give the id or "
+                "folder of an image model with safetensors weights, or leave it out to compare colours and hashes"
+            ) from error
+        self._torch = torch
+
+    def describe(self, photo: Photo, instance: int = 0) -> np.ndarray:
+        square, _ = _cutout(photo, instance, self._SIDE)
+        inputs = self._processor(images=square, return_tensors="pt")
+        with self._torch.inference_mode():
+            if hasattr(self._net, "get_image_features"):
+                found = self._net.get_image_features(**inputs)
+                found = getattr(found, "pooler_output", found)
+            else:
+                found = self._net(**inputs).pooler_output
+        features = found[0].double().numpy()
+        return features / max(float(np.linalg.norm(features)), 1e-12)
+
+    def compare(self, a: np.ndarray, b: np.ndarray) -> Likeness:
+        cosine = float(np.clip(a @ b, 0, 1))
+        return Likeness(cosine, cosine)
+
+
+def _cutout(photo: Photo, instance: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The instance over white, (side, side, 3) uint8, and its matte (side, side) float32 in [0, 1]."""
+    matte = photo.instances[instance].matte
+    assert matte is not None, "only segmented photos are compared"
+    image, mask, _ = fit_to_square(photo.rgb, matte, side)
+    return np.asarray(image), mask

@@ -1,0 +1,100 @@
+"""What a source is, and the item that it lists: the unit of work, of resuming and of order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from anystory.data.build.candidates import Candidate, Rejected
+
+__all__ = ["Item", "Options", "PhotoFile", "Source", "SourceOptions", "item_key"]
+
+
+class Options(BaseModel):
+    """Settings of a source or step: unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceOptions(Options):
+    """Settings that every source has."""
+
+    longest: int = Field(default=2048, ge=64, le=8192)
+    """Pictures whose longer side has more pixels are made smaller when they are read."""
+
+
+class PhotoFile(BaseModel):
+    """One file with pictures, and what the folder says about it. Paths are relative to the source's folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    image: str
+    subjects: tuple[str, ...] = ()
+    """Who is in it, without a mask file."""
+    masks: tuple[tuple[str, str], ...] = ()
+    """(who, mask file)."""
+    labels: str | None = None
+    """A label map: 0 is background, 1, 2, … are the subjects."""
+    caption: str = ""
+    target: bool = True
+    """False: it is a reference only."""
+
+
+class Item(BaseModel):
+    """What a worker takes through the plan at once: a subject's folder, a clip, or a picture with its masks."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    """Starts the keys of the item's samples; unique in the source."""
+    where: str
+    """The item's path in the source's folder, for people."""
+    photos: tuple[PhotoFile, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that is read for the item, in a fixed order."""
+        found: list[str] = []
+        for photo in self.photos:
+            found += [photo.image, *(file for _, file in photo.masks), *([photo.labels] if photo.labels else [])]
+        return tuple(dict.fromkeys(found))
+
+    def digest(self) -> str:
+        """SHA-256 of what the folder says about the item (names, captions), without the files' content."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+class Source(Protocol):
+    """Lists items and reads them. `items` is cheap, lazy and always in the same order; `read` decodes pictures."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised whenever the same files would be read differently."""
+    options: Any
+    folder: Path
+
+    def items(self) -> Iterator[Item]:
+        """The items, in order of their paths.
+
+        Raises:
+            ValueError: there is no such folder, or nothing in it that this source takes.
+        """
+        ...
+
+    def read(self, item: Item) -> Candidate | Rejected:
+        """The item's photos, decoded."""
+        ...
+
+
+def item_key(where: str) -> str:
+    """A valid key for a path: readable words of it, and eight digits of its hash that make it unique."""
+    ascii_only = unicodedata.normalize("NFKD", where).encode("ascii", "ignore").decode()
+    words = re.sub(r"[^A-Za-z0-9]+", "_", ascii_only).strip("_")[:80] or "item"
+    return f"{words}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"

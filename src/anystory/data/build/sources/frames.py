@@ -1,0 +1,114 @@
+"""Frames of a video that lie apart in time, by PyAV (the extra `video`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anystory.data.build.candidates import Instance, Photo, Rejected, Rejection
+from anystory.data.build.sources.base import PhotoFile
+from anystory.data.build.sources.stills import shrink
+
+__all__ = ["need_pyav", "read_frames"]
+
+
+def read_frames(
+    folder: Path, clip: PhotoFile, seconds: float, most: int, longest: int
+) -> tuple[tuple[Photo, ...], tuple[Rejection, ...]] | Rejected:
+    """Decode some frames of a clip.
+
+    Args:
+        folder: The source's folder.
+        clip: The file, with the name of its subject.
+        seconds: Frames lie at least this far apart.
+        most: At most this many frames, spread over the clip.
+        longest: Frames are made smaller, to this longer side in pixels.
+
+    Returns:
+        The frames, and what could not be read of the clip; or why there are none.
+
+    Raises:
+        ValueError: PyAV is not installed.
+    """
+    av = need_pyav()
+    photos: list[Photo] = []
+    dropped: list[Rejection] = []
+    try:
+        with av.open(str(folder / clip.image)) as container:
+            if not container.streams.video:
+                return Rejected(reason="no_frames", detail=f"{clip.image} has no pictures, only sound", bad=True)
+            stream = container.streams.video[0]
+            stream.thread_type = "NONE"  # how a damaged frame is patched up must not depend on threads
+            try:
+                for time, rgb in _spread(container, stream, seconds, most):
+                    photos.append(_photo(clip, time, rgb, longest))
+            except (av.error.FFmpegError, OSError) as error:
+                # A download that broke off still has its first half.
+                detail = f"{clip.image} can be read in part only ({len(photos)} frames): {error}"
+                dropped.append(Rejection(reason="unreadable", what=clip.image, detail=detail, bad=True))
+    except (av.error.FFmpegError, OSError) as error:
+        return Rejected(reason="unreadable", detail=f"{clip.image} is not a video that can be read ({error})", bad=True)
+    if not photos:
+        detail = dropped[0].detail if dropped else f"{clip.image} is a video without a single frame"
+        return Rejected(reason="no_frames", detail=detail, bad=True)
+    return tuple(photos), tuple(dropped)
+
+
+def _spread(container: Any, stream: Any, seconds: float, most: int) -> Any:
+    """(time in seconds since the first frame, RGB) of frames at least `seconds` apart.
+
+    Jumps to the key frame before each moment and decodes from there: an hour of video costs no more than a minute.
+    """
+    length = float(container.duration or 0) / 1_000_000  # FFmpeg counts a container's length in microseconds
+    apart = max(seconds, length / most)
+    start: float | None = None
+    wanted = 0.0
+    for number in range(most):
+        if start is not None:
+            container.seek(int((start + wanted) / stream.time_base), stream=stream)
+        frame = next(
+            (f for f in container.decode(stream) if start is None or _time(f) >= start + wanted - 1e-6),
+            None,
+        )
+        if frame is None:
+            return
+        start = _time(frame) if start is None else start
+        time = _time(frame) - start
+        yield time, _upright(frame)
+        wanted = max((number + 1) * apart, time + seconds)
+
+
+def _time(frame: Any) -> float:
+    return 0.0 if frame.time is None else float(frame.time)
+
+
+def _upright(frame: Any) -> np.ndarray:
+    """(H, W, 3) uint8, turned as phones ask for in the clip's header (in degrees, against the clock)."""
+    rgb = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(rgb, round(getattr(frame, "rotation", 0) / 90)))
+
+
+def _photo(clip: PhotoFile, time: float, rgb: np.ndarray, longest: int) -> Photo:
+    return Photo(
+        name=f"{clip.image}@{time:.2f}s",
+        rgb=shrink(rgb, longest),
+        instances=tuple(Instance(name=who, matte=None) for who in clip.subjects),
+        caption=clip.caption,
+        original=(rgb.shape[0], rgb.shape[1]),
+    )
+
+
+def need_pyav() -> Any:
+    """PyAV.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import av
+        import av.error
+    except ImportError:
+        raise ValueError("reading videos needs PyAV: pip install 'anystory[video]'") from None
+    return av

@@ -1,0 +1,109 @@
+"""Reading a picture with its masks from a folder.
+
+Legend: H × W pixels, row first.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+
+from anystory.data.build.candidates import Instance, Photo, Rejection
+from anystory.data.build.sources.base import PhotoFile
+from anystory.subjects.arrays import rgba_on_white
+from anystory.subjects.pictures import load_mask, load_picture, open_image
+
+__all__ = ["read_photo", "shrink"]
+
+_LOSSLESS = frozenset((".png", ".bmp", ".tif", ".tiff", ".gif"))
+
+_VOID = 255
+"""In a label map: pixels that belong to nobody (outlines, as in many data sets), unless it is the only number."""
+
+
+def read_photo(folder: Path, file: PhotoFile, longest: int) -> Photo | Rejection:
+    """Decode a picture and the masks of who is in it.
+
+    Args:
+        folder: The source's folder.
+        file: What to read.
+        longest: Larger pictures are made smaller, to this longer side in pixels.
+
+    Returns:
+        The photo; where it or a mask cannot be used, why.
+    """
+    reason = "unreadable"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the first frame of an animated file is what we want
+            picture = load_picture(folder / file.image)
+            height, width = picture.rgb.shape[:2]
+            reason = "unusable_mask"
+            mattes = {who: load_mask(folder / name) for who, name in file.masks}
+            mattes |= _read_labels(folder / file.labels) if file.labels else {}
+    except (ValueError, OSError) as error:
+        return Rejection(reason=reason, what=file.image, detail=str(error), bad=True)
+    for who, matte in mattes.items():
+        if matte.shape != (height, width):
+            detail = (
+                f"the mask of {who} in {file.image} is {matte.shape[1]}×{matte.shape[0]}, "
+                f"the picture {width}×{height}: both must have the same size"
+            )
+            return Rejection(reason="mask_size", what=file.image, detail=detail, bad=True)
+    rgb = picture.rgb
+    if picture.alpha is not None:  # transparent pixels have no colour to show, whatever a mask says
+        mattes = {who: np.minimum(matte, picture.alpha) for who, matte in mattes.items()}
+        if len(file.subjects) == 1 and not mattes:
+            mattes = {file.subjects[0]: picture.alpha}
+        rgb = rgba_on_white(np.dstack((rgb, picture.alpha)))
+        empty = next((who for who, matte in mattes.items() if matte.max() < 128), None)
+        if empty is not None:
+            detail = f"nothing of {empty} is visible in {file.image}: all of it is transparent"
+            return Rejection(reason="unusable_mask", what=file.image, detail=detail, bad=True)
+    names = dict.fromkeys((*mattes, *file.subjects))
+    instances = [(who, mattes.get(who)) for who in names]
+    return Photo(
+        name=file.image,
+        rgb=shrink(rgb, longest),
+        instances=tuple(Instance(name=w, matte=None if m is None else shrink(m, longest)) for w, m in instances),
+        caption=file.caption,
+        original=(height, width),
+        lossless=PurePosixPath(file.image).suffix.lower() in _LOSSLESS,
+        target=file.target,
+    )
+
+
+def shrink(pixels: np.ndarray, longest: int) -> np.ndarray:
+    """uint8 (H, W[, 3]) with a longer side of at most `longest` pixels; smaller pictures stay as they are."""
+    height, width = pixels.shape[:2]
+    factor = longest / max(height, width)
+    if factor >= 1:
+        return pixels
+    size = max(round(width * factor), 1), max(round(height * factor), 1)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
+def _read_labels(path: Path) -> dict[str, np.ndarray]:
+    """{"1": (H, W) uint8, …} from a label map with a number per pixel: grey with 8 or 16 bits, or a palette.
+
+    Raises:
+        ValueError: not a label map, or one without a subject.
+    """
+    with open_image(path.read_bytes(), repr(str(path))) as image:
+        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+            raise ValueError(
+                f"{path} is no label map: expected one number per pixel (grey or palette), got {image.mode}. "
+                f"For a mask per subject name the files {path.name.split('.')[0]}.mask.NAME.png"
+            )
+        image.load()
+        labels = np.asarray(image)
+    numbers = [int(number) for number in np.unique(labels) if number > 0]
+    if not numbers:
+        raise ValueError(f"{path} is empty: every pixel is background (0)")
+    if len(numbers) == 1:
+        return {"1": (labels > 0).astype(np.uint8) * np.uint8(255)}
+    numbers = [number for number in numbers if number != _VOID]
+    return {str(number): (labels == number).astype(np.uint8) * np.uint8(255) for number in numbers}

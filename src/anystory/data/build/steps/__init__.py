@@ -1,0 +1,1 @@
+"""What is done with a candidate, one step per file."""

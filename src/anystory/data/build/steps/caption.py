@@ -1,0 +1,105 @@
+"""Step `caption`: what a photo shows in words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from anystory.data.build.candidates import Candidate, Photo, Rejected
+from anystory.data.build.sources.base import Options
+
+__all__ = ["Caption", "CaptionOptions", "caption_from_name"]
+
+_CAMERA = frozenset(("img", "dsc", "dscn", "dscf", "pxl", "mvi", "vid", "photo", "image", "picture", "frame", "scene"))
+
+
+class CaptionOptions(Options):
+    """Who says what a photo shows. A text file or table of the source is always taken first."""
+
+    model: str | None = None
+    """Hub id or folder of a transformers image-to-text model (BLIP, GIT, or one that chats); None: the file's name, or
+    the subjects' names where it has no words."""
+    prompt: str = "Describe the picture in one sentence."
+    """What a model that chats is asked."""
+    most_tokens: int = Field(default=60, ge=1, le=1000)
+    """Where the model stops at the latest."""
+    template: str = "{caption}"
+    """Around what was found, for example "a photo of {caption}"; captions from text files stay as they are."""
+
+
+class Caption:
+    """Gives photos that have none a caption. After `pair` it sees the targets alone, which are all that need one."""
+
+    name: ClassVar[str] = "caption"
+    version: ClassVar[int] = 1
+    Options: ClassVar[type[Options]] = CaptionOptions
+
+    def __init__(self, options: CaptionOptions) -> None:
+        if "{caption}" not in options.template:
+            raise ValueError(f'caption: the template must hold "{{caption}}", got {options.template!r}')
+        self.options = options
+        self._model = _Captioner(options.model, options) if options.model else None
+
+    def __call__(self, candidate: Candidate) -> list[Candidate] | Rejected:
+        photos = tuple(photo if photo.caption else self._captioned(photo) for photo in candidate.photos)
+        return [candidate.with_photos(photos)]
+
+    def _captioned(self, photo: Photo) -> Photo:
+        found = self._model(photo.rgb) if self._model else caption_from_name(photo)
+        return replace(photo, caption=self.options.template.replace("{caption}", found)) if found else photo
+
+
+def caption_from_name(photo: Photo) -> str:
+    """The words of the file's name; of names that cameras give (`IMG_2034`) the subjects' names instead."""
+    stem = PurePosixPath(photo.name.partition("@")[0]).stem
+    words = [word for word in re.split(r"[\W_\d]+", stem) if word]
+    if all(len(word) < 2 or word.lower() in _CAMERA for word in words):
+        names = [" ".join(re.split(r"[\W_]+", instance.name)).strip() for instance in photo.instances]
+        words = [" and ".join(name for name in names if not name.isdigit())]
+    return " ".join(words)
+
+
+class _Captioner:
+    """An image-to-text model; always gives the same words for the same picture."""
+
+    def __init__(self, model: str, options: CaptionOptions) -> None:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        self.options = options
+        try:
+            self._processor: Any = AutoProcessor.from_pretrained(model, trust_remote_code=False)
+            self._net: Any = AutoModelForImageTextToText.from_pretrained(
+                model, trust_remote_code=False, use_safetensors=True
+            ).eval()
+        except Exception as error:  # a hub and a model's files each fail in ways of their own
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(
+                f"caption model {model!r} cannot be loaded ({type(error).__name__}: {reason}). Give the id or "
+                "folder of an image-to-text model with safetensors weights, or leave it out to use files' names"
+            ) from error
+
+    def __call__(self, rgb: np.ndarray) -> str:
+        import torch
+        from PIL import Image
+
+        image = Image.fromarray(rgb)
+        if getattr(self._processor, "chat_template", None):
+            content = [{"type": "image", "image": image}, {"type": "text", "text": self.options.prompt}]
+            inputs = self._processor.apply_chat_template(
+                [{"role": "user", "content": content}],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+            )
+            asked = inputs["input_ids"].shape[1]
+        else:
+            inputs, asked = self._processor(images=image, return_tensors="pt"), 0
+        with torch.inference_mode():
+            tokens = self._net.generate(**inputs, do_sample=False, max_new_tokens=self.options.most_tokens)
+        return " ".join(self._processor.batch_decode(tokens[:, asked:], skip_special_tokens=True)[0].split())
