@@ -33,8 +33,9 @@ def smooth(values: list[float], window: int) -> list[float]:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The records of one stage, in order."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The records of one stage's training, in order, without validation's."""
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [record for record in records if "loss" in record]
 
 
 def main() -> None:

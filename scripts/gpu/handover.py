@@ -66,7 +66,7 @@ def main(run: Path, out: Path) -> None:
 
 def _logs_only(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """What is worth its bytes: the losses and the sample pictures."""
-    return None if {"checkpoint", "tensorboard"} & set(Path(entry.name).parts) else entry
+    return None if {"checkpoint", "checkpoints", "tensorboard"} & set(Path(entry.name).parts) else entry
 
 
 if __name__ == "__main__":

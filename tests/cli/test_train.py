@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from anystory.cli import app
 from anystory.cli.train import parse_minutes
+from anystory.training.checkpoints import find_checkpoint
 from training.conftest import TINY
 
 STAGES = ("vae", "clip", "base", "encoder", "router")
@@ -87,4 +88,5 @@ def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tmp_path: Path) -> None
     finally:
         run.kill()
     assert "stopped at step" in said, said
-    assert (tmp_path / "run" / "vae" / "checkpoint" / "progress.json").is_file()
+    assert run.returncode == 0, said
+    assert find_checkpoint(tmp_path / "run" / "vae") is not None

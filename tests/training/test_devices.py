@@ -22,9 +22,10 @@ from anystory.training.devices import (
     set_layout,
     uncompiled,
 )
-from anystory.training.loop import Stage, train
+from anystory.training.loop import train
 from anystory.training.mini import run_stages
 from anystory.training.recipe import Recipe, StageName
+from anystory.training.stage import Stage
 from anystory.training.stages import build_stage
 from anystory.training.stream import collate
 
@@ -124,7 +125,10 @@ def test_a_resumed_channels_last_run_equals_the_plain_one(recipe: Recipe, tmp_pa
             train(stage, config, options(folder, resume=budget == 4, steps=budget, channels_last=channels_last))
         ends[channels_last] = [
             load_file(folder / part)
-            for part in ("vae/checkpoint/model.safetensors", "model/vae/diffusion_pytorch_model.safetensors")
+            for part in (
+                "vae/checkpoints/step-00000004/model.safetensors",
+                "model/vae/diffusion_pytorch_model.safetensors",
+            )
         ]
     for plain, last in zip(ends[False], ends[True], strict=True):
         assert_close(last, plain)

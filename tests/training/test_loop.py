@@ -11,11 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from anystory.training.checkpoint import find_checkpoint, read_progress
+from anystory.training.checkpoint import read_progress
+from anystory.training.checkpoints import find_checkpoint
 from anystory.training.components import ModelFolder
-from anystory.training.loop import RunOptions, learning_rate, train
+from anystory.training.loop import learning_rate, train
 from anystory.training.mini import pack, run_stages
+from anystory.training.options import RunOptions
 from anystory.training.recipe import STAGES, Recipe, StageConfig, StageName
+from anystory.training.runlog import read_log
 from anystory.training.stages import build_stage
 
 
@@ -67,7 +70,9 @@ def test_resumed_run_equals_the_unbroken_one(trained: tuple[Path, Recipe], tmp_p
         for budget in budgets:
             stage = build_stage(name, ModelFolder(folder / "model", recipe))
             train(stage, config, options(folder, resume=budget != budgets[0], steps=budget))
-        ends[run] = {k: load_file(folder / name / "checkpoint" / f"{k}.safetensors") for k in ("model", "ema")}
+        kept = find_checkpoint(folder / name)
+        assert kept is not None
+        ends[run] = {k: load_file(kept / f"{k}.safetensors") for k in ("model", "ema")}
     for kind in ("model", "ema"):
         for key, value in ends["unbroken"][kind].items():
             assert torch.equal(value, ends["broken"][kind][key]), key
@@ -148,5 +153,5 @@ def test_an_interrupted_run_keeps_what_it_learned(recipe: Recipe, tmp_path: Path
     assert read_progress(kept).step == 3, "the step in which the signal came is finished first"
     resumed = train(build_stage("vae", folder), recipe.stages["vae"], options(tmp_path, resume=True, steps=4))
     assert resumed.step == 4
-    lines = (tmp_path / "vae" / "log.jsonl").read_text().splitlines()
-    assert len(lines) == 1, "only the first step is logged before the twentieth"
+    records = read_log(tmp_path / "vae" / "log.jsonl")
+    assert [r["step"] for r in records if "loss" in r] == [1], "only the first step is logged before the twentieth"

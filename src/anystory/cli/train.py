@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -12,6 +13,7 @@ from anystory.cli.drawing import quiet_libraries
 
 if TYPE_CHECKING:
     from anystory.training.prerender import Prerender
+    from anystory.training.run_file import RunFile
 
 
 class ConfigFirst(TyperGroup):
@@ -126,7 +128,7 @@ def run(
         int | None, typer.Option(min=0, help="Stream position of the first: another one gives other samples.")
     ] = None,
 ) -> None:
-    """Train the models. Everything a run writes lies below --out; the finished parts gather in OUT/model."""
+    """Train CONFIG. Everything a run writes lies below --out; the finished parts gather in OUT/model."""
     from anystory.training.recipe import STAGES, load_recipe
 
     if config not in (*STAGES, "mini"):
@@ -142,23 +144,18 @@ def run(
 
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, but {out} is a file")
-    import torch
-
     quiet_libraries()
     from anystory.training.devices import can_compile
 
     if compile and not can_compile():
         raise ValueError("--compile needs torch 2.6 or newer")
     from anystory.pipelines.assets import resolve_model
-    from anystory.training.loop import RunOptions
-    from anystory.training.mini import begin_with, pack, run_stages
+    from anystory.training.options import RunOptions
+    from anystory.training.run_file import RunFile, plain_options
 
-    if threads:
-        torch.set_num_threads(threads)
     options = RunOptions(
         out=out,
         model=out / "model",
-        resume=resume,
         steps=steps,
         workers=workers,
         seed=seed,
@@ -167,10 +164,42 @@ def run(
         channels_last=channels_last,
         prerender=ahead,
     )
-    if start is not None:
-        begin_with(Path(resolve_model(start)), options.model)
-    run_stages(stages, loaded, options, budget)
-    print(f"model: {options.model}")
-    if pack_to is not None:
-        size = pack(options.model, pack_to, loaded)
-        print(f"packed: {pack_to} ({size / 2**20:.1f} MiB)")
+    asked = RunFile(
+        stages=stages,
+        recipe=loaded,
+        options=plain_options(options),
+        minutes=cast(Any, budget),
+        threads=threads,
+        start=None if start is None else str(Path(resolve_model(start)).resolve()),
+        pack_to=None if pack_to is None else pack_to.resolve(),
+    )
+    _go(asked, out, resume=resume)
+
+
+@app.command("resume")
+def resume_run(folder: Annotated[Path, typer.Argument(help="The run folder that --out named.", metavar="RUN")]) -> None:
+    """Go on with a run that was stopped or killed, as it was started, to its end."""
+    from anystory.training.run_file import read_run_file
+
+    quiet_libraries()
+    _go(read_run_file(folder), folder, resume=True)
+
+
+def _go(asked: RunFile, out: Path, *, resume: bool) -> None:
+    """Train; exits with 0 after SIGTERM, 130 after Ctrl-C, 1 when the run cannot go on."""
+    from anystory.training.failures import RunFailed
+    from anystory.training.launch import launch
+    from anystory.training.stopping import Terminated
+
+    try:
+        size = launch(asked, out, resume=resume)
+    except Terminated:
+        raise typer.Exit from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except RunFailed as error:
+        print(f"anystory: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    print(f"model: {out / 'model'}")
+    if size is not None:
+        print(f"packed: {asked.pack_to} ({size / 2**20:.1f} MiB)")

@@ -1,25 +1,29 @@
-"""Training state on disk: safetensors and JSON only, written to a temporary folder and then renamed.
+"""One checkpoint on disk: safetensors and JSON only, and a manifest by which damage is noticed.
 
 A checkpoint folder holds `model.safetensors` (trained parameters), `ema.safetensors`, `optimizer.safetensors`
-(AdamW's moments by parameter name) and `progress.json`. No random state is stored: every draw of a step is a function
-of (seed, step), so the counters are enough.
+(the optimizer's tensors by parameter name), `progress.json` and `manifest.json` (bytes and SHA-256 of the others). No
+random state is stored: every draw of a step is a function of (seed, step), so the counters are enough.
+`checkpoints.py` says which folders there are and which are kept.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from anystory.files import atomic_folder, recover_folder
+from anystory.files import sha256_file
 
-CHECKPOINT = "checkpoint"
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+MANIFEST = "manifest.json"
+PROGRESS = "progress.json"
 
 
 @dataclass
@@ -32,53 +36,128 @@ class Progress:
     """Time spent training so far, over all runs."""
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{name}.{key}": _stored(value)
-        for index, name in enumerate(names)
-        for key, value in state.get(index, {}).items()
-        if isinstance(value, Tensor)
-    }
+@dataclass(frozen=True)
+class Figure:
+    """What validation said of a checkpoint: its main figure."""
+
+    name: str
+    value: float
+    larger_is_better: bool = False
+
+    def beats(self, other: Figure | None) -> bool:
+        """Whether this is the better one; one that is not a number beats nothing."""
+        if not math.isfinite(self.value) or other is None:
+            return math.isfinite(self.value)
+        return self.value > other.value if self.larger_is_better else self.value < other.value
 
 
-def save_checkpoint(
-    folder: Path,
-    parameters: dict[str, nn.Parameter],
-    ema: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-) -> None:
-    """Write `folder / checkpoint`, replacing an older one only once the new one is whole.
+@dataclass(frozen=True)
+class TrainingState:
+    """The live tensors that a checkpoint is a copy of."""
 
-    `parameters` must list the optimizer's parameters in its own order.
+    parameters: dict[str, nn.Parameter]
+    """What is trained, in the optimizer's own order."""
+    ema: dict[str, Tensor]
+    """Their averages; empty where none are kept."""
+    optimizer: torch.optim.Optimizer
+
+
+def write_checkpoint(fresh: Path, state: TrainingState, progress: Progress, figure: Figure | None = None) -> None:
+    """Fill an empty folder. The manifest comes last.
 
     Raises:
-        OSError: it cannot be written, for instance because the disk is full; the older one stays.
+        OSError, SafetensorError: it cannot be written, for instance because the disk is full.
     """
-    tensors = {
-        "model": {name: _stored(value) for name, value in parameters.items()},
-        "ema": {name: _stored(value) for name, value in ema.items()},
-        "optimizer": _optimizer_tensors(optimizer, list(parameters)),
-    }
+    # One file after another: main memory holds a copy of one of them at a time.
+    save_file({name: _stored(value) for name, value in state.parameters.items()}, fresh / "model.safetensors")
+    save_file({name: _stored(value) for name, value in state.ema.items()}, fresh / "ema.safetensors")
+    save_file(_optimizer_tensors(state), fresh / "optimizer.safetensors")
+    position: dict[str, Any] = asdict(progress)
+    if figure is not None:
+        position["figure"] = asdict(figure)
+    (fresh / PROGRESS).write_text(json.dumps(position), encoding="utf-8")
+    write_manifest(fresh)
+
+
+def write_manifest(folder: Path) -> None:
+    """Write down what the folder's files are, so that `damage` can tell."""
+    files = sorted(file for file in folder.iterdir() if file.name != MANIFEST)
+    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter's lock alone
+        hashes = list(pool.map(sha256_file, files))
+    entries = {f.name: {"bytes": f.stat().st_size, "sha256": h} for f, h in zip(files, hashes, strict=True)}
+    (folder / MANIFEST).write_text(json.dumps({"files": entries}, indent=1), encoding="utf-8")
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files, in a few words; None if they are as they were written."""
     try:
-        with atomic_folder(folder / CHECKPOINT) as fresh:
-            for name, values in tensors.items():
-                save_file(values, fresh / f"{name}.safetensors")
-            (fresh / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
-    except SafetensorError as error:
-        raise OSError(f"cannot write a checkpoint to {folder}: {error} (is the disk full?)") from error
-
-
-def find_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a stage folder, or None."""
-    recover_folder(folder / CHECKPOINT)
-    return folder / CHECKPOINT if (folder / CHECKPOINT / "progress.json").is_file() else None
+        entries = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"].items()
+    except FileNotFoundError:
+        return f"it has no {MANIFEST}"
+    except (ValueError, KeyError, AttributeError, OSError) as error:
+        return f"its {MANIFEST} cannot be read: {error}"
+    for name, entry in entries:
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != entry["bytes"]:
+            return f"{name} has {path.stat().st_size} of {entry['bytes']} bytes"
+    with ThreadPoolExecutor() as pool:
+        hashes = list(pool.map(sha256_file, [checkpoint / name for name, _ in entries]))
+    changed = [name for (name, entry), found in zip(entries, hashes, strict=True) if found != entry["sha256"]]
+    return f"{', '.join(changed)} has other contents than were written" if changed else None
 
 
 def read_progress(checkpoint: Path) -> Progress:
     """Where a checkpoint stands, without loading its tensors."""
-    return Progress(**json.loads((checkpoint / "progress.json").read_text(encoding="utf-8")))
+    values = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
+    return Progress(step=values["step"], samples=values["samples"], seconds=values["seconds"])
+
+
+def read_figure(checkpoint: Path) -> Figure | None:
+    """What validation said of a checkpoint; None if it was written between two validations."""
+    figure = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8")).get("figure")
+    return None if figure is None else Figure(**figure)
+
+
+def load_checkpoint(path: Path, state: TrainingState) -> Progress:
+    """Restore all state in place.
+
+    Raises:
+        ValueError: the tensors do not fit the model that is being trained, or cannot be read.
+    """
+    _copy_checked(_read(path / "model.safetensors"), dict(state.parameters), "model.safetensors", path)
+    _copy_checked(_read(path / "ema.safetensors"), state.ema, "ema.safetensors", path)
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in _read(path / "optimizer.safetensors").items():
+        name, _, kind = key.rpartition(".")
+        found.setdefault(name, {})[kind] = value
+    # A parameter that no step has reached yet (its layer was never run) has no moments at all.
+    wrong = sorted(
+        name
+        for name, tensors in found.items()
+        if name not in state.parameters or not _fit(tensors, state.parameters[name])
+    )
+    if wrong:
+        raise ValueError(f"optimizer.safetensors in {path} does not fit this model, first {wrong[:3]}")
+    moments = {index: found[name] for index, name in enumerate(state.parameters) if name in found}
+    state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": moments})
+    return read_progress(path)
+
+
+def _fit(tensors: dict[str, Tensor], parameter: Tensor) -> bool:
+    """Whether AdamW's moments, where it is AdamW, have the parameter's shape."""
+    return all(tensors[kind].shape == parameter.shape for kind in ("exp_avg", "exp_avg_sq") if kind in tensors)
+
+
+def _optimizer_tensors(state: TrainingState) -> dict[str, Tensor]:
+    moments = state.optimizer.state_dict()["state"]
+    return {
+        f"{name}.{key}": _stored(value)
+        for index, name in enumerate(state.parameters)
+        for key, value in moments.get(index, {}).items()
+        if isinstance(value, Tensor)
+    }
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -92,7 +171,7 @@ def _stored(value: Tensor) -> Tensor:
     return value.detach().cpu().contiguous().clone()
 
 
-def _copy_checked(source: dict[str, Tensor], target: dict[str, Tensor], what: str, path: Path) -> None:
+def _copy_checked(source: dict[str, Tensor], target: dict[str, Any], what: str, path: Path) -> None:
     wrong = sorted(
         set(source) ^ set(target) | {k for k in set(source) & set(target) if source[k].shape != target[k].shape}
     )
@@ -104,37 +183,3 @@ def _copy_checked(source: dict[str, Tensor], target: dict[str, Tensor], what: st
     with torch.no_grad():
         for key, value in target.items():
             value.copy_(source[key])
-
-
-def load_checkpoint(
-    path: Path,
-    parameters: dict[str, nn.Parameter],
-    ema: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> Progress:
-    """Restore all state in place from a folder that `find_checkpoint` found.
-
-    Raises:
-        ValueError: the tensors do not fit the model that is being trained.
-    """
-    _copy_checked(_read(path / "model.safetensors"), dict(parameters), "model.safetensors", path)
-    _copy_checked(_read(path / "ema.safetensors"), ema, "ema.safetensors", path)
-    moments = _read(path / "optimizer.safetensors")
-    # A parameter that no step has reached yet (its layer was never run) has no moments at all.
-    started = {name for name in parameters if f"{name}.step" in moments}
-    wanted = {f"{name}.{key}": parameters[name] for name in started for key in _MOMENTS}
-    fitting = {
-        key
-        for key in wanted.keys() & moments.keys()
-        if key.endswith(".step") or moments[key].shape == wanted[key].shape
-    }
-    wrong = sorted((wanted.keys() | moments.keys()) - fitting)
-    if wrong:
-        raise ValueError(f"optimizer.safetensors in {path} does not fit this model, first {wrong[:3]}")
-    state = {
-        index: {key: moments[f"{name}.{key}"] for key in _MOMENTS}
-        for index, name in enumerate(parameters)
-        if name in started
-    }
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return read_progress(path)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
-from PIL import Image
-from pydantic import BaseModel
-from torch import Tensor, nn
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
+from torch import Tensor
 
-from .checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint
+from .checkpoint import Figure, Progress, TrainingState, load_checkpoint, read_progress
+from .checkpoints import Checkpoints, find_checkpoint
 from .devices import (
-    Precision,
     can_compile,
     compile_blocks,
     compiled_shapes,
@@ -30,72 +27,20 @@ from .devices import (
     uncompiled,
 )
 from .ema import NamedEMA
-from .exports import exported_steps, note_export
+from .exports import note_export
+from .failures import NotFinite, is_disk_full
+from .finite import FiniteWatch, WatchedStep
 from .memory import memory_batches
-from .prerender import Prerender, draw_ahead
+from .options import Budget, RunOptions, finished_at
+from .prerender import draw_ahead
 from .progress import TrainingProgress
-from .recipe import StageConfig, StageName
+from .recipe import StageConfig
+from .rescue import save_bad_step
 from .runlog import RunLog
-from .stopping import StopRequest
+from .stage import Stage, move
+from .stopping import StopRequest, interruption
 from .stream import Sample, stream_batches
-
-
-class Stage(nn.Module, ABC):
-    """One training stage: a module whose `forward(batch, generator)` returns named losses, `loss` among them.
-
-    Frozen parts are attributes too; what is trained is exactly what `trained_parameters` names.
-    """
-
-    name: StageName
-    options_type: type[BaseModel]
-    """What the recipe may say of this stage alone."""
-
-    @abstractmethod
-    def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """What the optimizer and the average see, by name, in a fixed order."""
-
-    @abstractmethod
-    def fetch(self) -> Callable[[int], Sample]:
-        """A picklable pure function from a stream position to a sample."""
-
-    @abstractmethod
-    def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of one batch, scalars; `loss` is what is minimised, the others are logged."""
-
-    @abstractmethod
-    def sample_picture(self) -> Image.Image:
-        """A fixed, seeded picture that shows what the stage has learned."""
-
-    def before_export(self) -> None:
-        """Called once with the averaged weights in place, before `export`."""
-
-    @abstractmethod
-    def export(self, folder: Path) -> None:
-        """Write the trained parts (now holding the averaged weights) into a model folder in diffusers' layout."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Where and how long one run goes on."""
-
-    out: Path
-    """Run folder; the stage writes below `out / stage.name`."""
-    model: Path
-    """Model folder that receives the exported weights."""
-    resume: bool = False
-    minutes: float | None = None
-    """Overrides the recipe's budget of this stage, in minutes of training over all runs."""
-    steps: int | None = None
-    workers: int = 1
-    seed: int = 0
-    precision: Precision = "fp32"
-    compile: bool | None = None
-    """Compile the heavy blocks; None is on a GPU only."""
-    channels_last: bool | None = None
-    """Keep convolutions' weights channels-last in memory; None is on a GPU only."""
-    prerender: Prerender | None = None
-    """Draw so many samples into memory first and train on them, in epochs; None draws each when its turn comes."""
-    quiet: bool = False
+from .validation import PREFIX, held_out_batches
 
 
 def learning_rate(config: StageConfig, step: int, fraction: float) -> float:
@@ -108,40 +53,48 @@ def learning_rate(config: StageConfig, step: int, fraction: float) -> float:
     return config.learning_rate * warm * max(0.05, min(1.0, left))
 
 
-def step_generator(seed: int, step: int, rank: int, device: torch.device) -> torch.Generator:
-    """The generator of everything random in one step: a function of (seed, step, rank), so nothing needs saving."""
-    mixed = (seed * 1_000_003 + step) * 1_009 + rank
-    return torch.Generator(device=device).manual_seed(mixed % 2**63)
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of everything random in one step: a function of its arguments, so no random state needs saving."""
+    return ((seed * 1_000_003 + step) * 1_009 + rank) % 2**63
 
 
-def move(batch: Sample, device: torch.device) -> Sample:
-    """The batch with every tensor on `device`."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
-
-
-def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: Accelerator | None = None) -> Progress:
-    """Train one stage until its budget is spent, logging, drawing samples and writing checkpoints on the way.
+def train(
+    stage: Stage,
+    config: StageConfig,
+    options: RunOptions,
+    accelerator: Accelerator | None = None,
+    stop: StopRequest | None = None,
+) -> Progress:
+    """Train one stage until its budget is spent, logging, validating, drawing samples and writing checkpoints.
 
     Returns the progress at the end. With `options.resume` the run continues at the position where the last checkpoint
     was written, on the same sample stream. A stage whose budget is spent and whose weights are in the model folder
     already is left as it is.
 
+    Args:
+        stage: what is trained.
+        config: the recipe's settings of it.
+        options: this run's.
+        accelerator: processes and devices; made here if not given.
+        stop: the caller's watch for signals, if it keeps one.
+
     Raises:
         ValueError: the folder holds a checkpoint and `resume` was not asked for, or it does not fit the model; there is
-            no budget; the loss is not a number any more.
-        KeyboardInterrupt: the run was stopped (Ctrl-C, SIGTERM); a checkpoint has been written.
+            no budget.
+        NotFinite: a loss or gradient is not a number; the step is saved in `nan-step-N`.
+        DiskFull: something could not be written; the last good checkpoint is as it was.
+        KeyboardInterrupt: the run was stopped by Ctrl-C, or by SIGTERM (`Terminated`); a checkpoint has been written.
     """
     accelerator = accelerator or make_accelerator()
+    world, rank, chief = accelerator.num_processes, accelerator.process_index, accelerator.is_main_process
     folder = options.out / stage.name
-    minutes = options.minutes if options.minutes is not None else (None if options.steps else config.minutes)
-    steps = options.steps if options.steps is not None else config.steps
-    if minutes is None and steps is None:
-        raise ValueError(
-            f"stage {stage.name!r} has no budget: set minutes or steps in the recipe or on the command line"
-        )
-    found = find_checkpoint(folder)
-    if found and not options.resume:
+    budget = Budget.of(stage.name, config, options)
+    if find_checkpoint(folder) and not options.resume:
         raise ValueError(f"{folder} already holds a checkpoint: continue it with --resume or choose another --out")
+    if options.resume and finished_at(stage.name, config, options):
+        return read_progress(find_checkpoint(folder) or folder)
+    store = Checkpoints(folder, config.keep_last)
+    found = _newest(store, accelerator)
 
     parameters = stage.trained_parameters()
     for parameter in stage.parameters():
@@ -160,79 +113,108 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
     )
     ema = NamedEMA(parameters, config.ema_decay)
     ema.model.to(accelerator.device)
-    progress = load_checkpoint(found, parameters, ema.tensors, optimizer) if found else Progress()
+    state = TrainingState(parameters, ema.tensors, optimizer)
+    progress = load_checkpoint(found, state) if found else Progress()
     follow_layout(optimizer)
-
-    def spent() -> float:
-        by_steps = progress.step / steps if steps else 0.0
-        by_time = progress.seconds / (60 * minutes) if minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
-
-    if found and spent() >= 1 and exported_steps(options.model).get(stage.name) == progress.step:
-        return progress
 
     compiled = on_gpu and can_compile() if options.compile is None else options.compile
     if compiled:
         compile_blocks(stage)
     module, prepared_optimizer = accelerator.prepare(stage, optimizer)
-    world, rank, chief = accelerator.num_processes, accelerator.process_index, accelerator.is_main_process
     batches = _batches(stage, config, options, accelerator, progress.samples)
+    held_out: list[Sample] = []
     log = RunLog(folder, progress, enabled=chief)
     bar = TrainingProgress(stage.name, enabled=chief and not options.quiet)
+    watch = FiniteWatch(optimizer, accelerator.device)
     start, before = time.monotonic(), progress.seconds
     last_checkpoint = start
-    losses: dict[str, Tensor] = {}
+    signal_number = 0
+    validated: dict[str, float] = {}
 
-    def checkpoint() -> None:
-        if losses and not bool(losses["loss"].isfinite()):
-            raise ValueError(
-                f"the loss of stage {stage.name!r} is not a number at step {progress.step}: lower its learning_rate, "
-                f"then go on with --resume from the last checkpoint in {folder}"
+    def give_up_on(bad: WatchedStep | None) -> None:
+        if bad is not None:
+            save_bad_step(
+                folder,
+                bad,
+                parameters=parameters,
+                precision=options.precision,
+                rank=rank,
+                checkpoint=find_checkpoint(folder),
             )
-        if chief:
-            save_checkpoint(folder, parameters, ema.tensors, optimizer, progress)
+            raise NotFinite(_not_finite(stage.name, bad, folder, options))
 
-    with StopRequest() as stop, bar, compiled_shapes() if compiled else nullcontext():
+    def checkpoint(figure: Figure | None = None) -> None:
+        give_up_on(watch.settle())
+        if chief:
+            store.save(state, progress, figure)
+
+    def validate() -> Figure:
+        if not held_out:
+            held_out.extend(held_out_batches(stage.held_out(), config.validate_samples, config.batch_size))
+        with ema.applied(), uncompiled(), forward_pass(accelerator.device, options.precision):
+            figures = stage.validate(held_out)
+        log.validation({f"{PREFIX}{name}": value for name, value in figures.items()}, progress)
+        validated[f"{PREFIX}{stage.main_figure}"] = figures[stage.main_figure]
+        return Figure(stage.main_figure, figures[stage.main_figure], stage.larger_is_better)
+
+    with (
+        nullcontext(stop) if stop else StopRequest() as stopping,
+        torch.random.fork_rng(devices=[accelerator.device] if on_gpu else []),
+        bar,
+        compiled_shapes() if compiled else nullcontext(),
+    ):
         try:
             while True:
                 # One clock for all processes: they must agree on the rate and on the last step.
-                fraction, stopping = _agree(accelerator, spent(), stop.asked)
-                if fraction >= 1 or stopping:
+                fraction, signal_number = _agree(accelerator, budget.spent(progress), int(stopping.signal or 0))
+                if fraction >= 1 or signal_number:
                     break
-                drawn = _next(batches, stop)
+                drawn = _next(batches, stopping)
                 if drawn is None:
-                    stopping = True
+                    signal_number = int(stopping.signal or 0)
                     break
-                batch = move(drawn, accelerator.device)
                 rate = learning_rate(config, progress.step, fraction)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
+                watch.begin(progress.step + 1)
+                batch, seed = move(drawn, accelerator.device), step_seed(options.seed, progress.step, rank)
+                torch.manual_seed(seed)  # dropout and the like, which know no generator of their own
                 with forward_pass(accelerator.device, options.precision):
-                    losses = module(batch, step_generator(options.seed, progress.step, rank, accelerator.device))
+                    losses = module(batch, torch.Generator(device=accelerator.device).manual_seed(seed))
+                watch.saw(batch, seed, losses)
                 accelerator.backward(losses["loss"])
                 norm = accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)
                 assert norm is not None  # it is None only under engines that we do not use
+                give_up_on(watch.judge(norm))
                 prepared_optimizer.step()
                 prepared_optimizer.zero_grad(set_to_none=True)
                 ema.update(progress.step)
                 progress.step += 1
                 progress.samples += config.batch_size * world
                 progress.seconds = before + time.monotonic() - start
-                if progress.step % 20 == 0 or progress.step == 1:
+                if progress.step % config.log_every == 0 or progress.step == 1:
                     values = {k: v.item() for k, v in losses.items()}
                     values |= {"learning_rate": rate, "grad_norm": float(norm)}
                     log.scalars(values, progress)
-                    bar.update(spent(), progress, values)
-                if progress.step % config.sample_every == 0 and chief:
+                    bar.update(budget.spent(progress), progress, values | validated)
+                if not chief:
+                    continue
+                if progress.step % config.sample_every == 0:
                     with ema.applied(), uncompiled():
                         log.picture(stage.sample_picture(), progress)
-                if time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes:
-                    checkpoint()
+                figure = None
+                if config.validate_every and (
+                    progress.step % config.validate_every == 0 or budget.spent(progress) >= 1
+                ):
+                    figure = validate()
+                due = time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes
+                if due or (figure is not None and figure.beats(store.best())):
+                    checkpoint(figure)
                     last_checkpoint = time.monotonic()
             checkpoint()
-            if stopping:
-                bar.note(f"stopped at step {progress.step}: {folder} holds a checkpoint, go on with --resume")
-                raise KeyboardInterrupt
+            if signal_number:
+                bar.note(f"stopped at step {progress.step}: go on with anystory train resume {options.out}")
+                raise interruption(signal_number)
             if chief:
                 with ema.applied(), uncompiled():
                     stage.before_export()
@@ -240,11 +222,37 @@ def train(stage: Stage, config: StageConfig, options: RunOptions, accelerator: A
                     set_layout(stage, accelerator.device, channels_last=False)  # files hold tensors as they are named
                     stage.export(options.model)
                 note_export(options.model, stage.name, progress.step)
+        except (OSError, SafetensorError) as error:
+            if is_disk_full(error):
+                raise store.no_room(error) from error
+            raise
         finally:
             log.close()
     # The next stage reads what the chief has written.
     accelerator.wait_for_everyone()
     return progress
+
+
+def _newest(store: Checkpoints, accelerator: Accelerator) -> Path | None:
+    """The checkpoint to go on from: the main process looks, and sets damaged ones aside, for all."""
+    found = [store.newest() if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    return found[0]
+
+
+def _not_finite(name: str, bad: WatchedStep, folder: Path, options: RunOptions) -> str:
+    """What a person is told of a step that went wrong."""
+    values = ", ".join(f"{float(part.losses['loss']):g}" for part in bad.parts)
+    last = find_checkpoint(folder)
+    assert bad.norm is not None
+    return (
+        f"stage {name!r} stopped at step {bad.step}: its loss is {values}, its gradient's norm {float(bad.norm):g}. "
+        f"The batch is in {folder / f'nan-step-{bad.step}'}; "
+        f"{f'the last checkpoint is {last.name}' if last else 'there is no checkpoint yet'}. "
+        "The same run meets the same step again: lower learning_rate in the recipe"
+        f"{'' if options.precision == 'fp32' else ', or take --precision fp32'}, and go on with --resume"
+    )
 
 
 def _batches(
@@ -270,13 +278,14 @@ def _batches(
     return memory_batches(memory, start=position, batch_size=config.batch_size, seed=options.seed)
 
 
-def _agree(accelerator: Accelerator, fraction: float, stop: bool) -> tuple[float, bool]:
-    """The main process's word on how far the budget is spent and whether to stop."""
+def _agree(accelerator: Accelerator, fraction: float, number: int) -> tuple[float, int]:
+    """The main process's word on how far the budget is spent, and the signal that any process got, or 0."""
     if accelerator.num_processes == 1:
-        return fraction, stop
-    word = broadcast(torch.tensor([fraction, float(stop)], device=accelerator.device), from_process=0)
-    assert isinstance(word, Tensor)
-    return float(word[0]), bool(word[1] > 0)
+        return fraction, number
+    own = torch.tensor([[fraction, float(number)]], dtype=torch.float64, device=accelerator.device)
+    words = accelerator.gather(own)
+    assert isinstance(words, Tensor)
+    return float(words[0, 0]), int(words[:, 1].max())
 
 
 def _next(batches: Iterator[Sample], stop: StopRequest) -> Sample | None:

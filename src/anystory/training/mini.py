@@ -8,42 +8,50 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from anystory.files import atomic_folder, atomic_write
 
-from .checkpoint import find_checkpoint
+from .checkpoints import find_checkpoint
 from .components import LOADERS, ModelFolder
+from .devices import make_accelerator
 from .exports import stale_stages
-from .loop import RunOptions, train
+from .loop import train
+from .options import RunOptions, finished_at
 from .recipe import Recipe, StageName
 from .stages import build_stage, check_recipe
+from .stopping import StopRequest
 
 MAX_SHARD = "16MB"
 MAX_BYTES = 48 * 2**20
 """What the package has room for, all weights of a model together."""
 
 
-def begin_with(source: Path, model: Path) -> None:
-    """Copy a trained model's folder into a run's model folder, which must be new.
-
-    Raises:
-        ValueError: there is no such model, or the run already has one.
-    """
+def check_start(source: Path, model: Path) -> None:
+    """Raises ValueError where `begin_with` could not do its work: there is no such model, or the run has one."""
     if (model / "model_index.json").exists():
         raise ValueError(f"{model} already holds a model: leave out --start to go on with it, or choose another --out")
     if not (source / "model_index.json").is_file():
         raise ValueError(f"{source} is not a model folder (it has no model_index.json)")
+
+
+def begin_with(source: Path, model: Path) -> None:
+    """Copy a trained model's folder into a run's model folder, which must be new.
+
+    Raises:
+        ValueError: see `check_start`.
+    """
+    check_start(source, model)
     with atomic_folder(model) as fresh:
         shutil.copytree(source, fresh, dirs_exist_ok=True)
 
 
-def run_stages(names: tuple[StageName, ...], recipe: Recipe, options: RunOptions, minutes: dict[str, float]) -> None:
-    """Train stages in order, each with its own budget of `minutes` where it is named there, else the recipe's.
+def check_run(names: tuple[StageName, ...], recipe: Recipe, options: RunOptions) -> None:
+    """Find what is wrong with a run before it changes anything.
 
     Raises:
-        ValueError: before anything is trained: a mistake in the recipe, a checkpoint in the way; see also
-            `anystory.training.loop.train`.
+        ValueError: a mistake in the recipe, or a checkpoint in the way.
     """
     check_recipe(recipe)
     found = [name for name in names if find_checkpoint(options.out / name)]
@@ -52,9 +60,31 @@ def run_stages(names: tuple[StageName, ...], recipe: Recipe, options: RunOptions
         raise ValueError(f"{there}: continue with --resume or choose another --out")
     if options.resume and not found and not options.quiet:
         print(f"note: {options.out} holds no checkpoint of {', '.join(names)} yet: starting anew", file=sys.stderr)
+
+
+def run_stages(
+    names: tuple[StageName, ...],
+    recipe: Recipe,
+    options: RunOptions,
+    minutes: dict[StageName, float],
+    accelerator: Accelerator | None = None,
+) -> None:
+    """Train stages in order, each with its own budget of `minutes` where it is named there, else the recipe's.
+
+    Raises:
+        ValueError: before anything is trained, see `check_run`; see also `anystory.training.loop.train`.
+    """
+    check_run(names, recipe, options)
+    accelerator = accelerator or make_accelerator()
     folder = ModelFolder(options.model, recipe)
-    for name in names:
-        train(build_stage(name, folder), recipe.stages[name], replace(options, minutes=minutes.get(name)))
+    with StopRequest() as stop:
+        for name in names:
+            own = replace(options, minutes=minutes.get(name))
+            finished = finished_at(name, recipe.stages[name], own) if options.resume else None
+            if finished is None:
+                train(build_stage(name, folder), recipe.stages[name], own, accelerator, stop)
+            elif not options.quiet:
+                print(f"[{name}] finished at step {finished.step}", file=sys.stderr, flush=True)
     stale = stale_stages(options.model)
     if stale and not options.quiet:
         print(f"note: {', '.join(stale)} learned on weights that have changed since: train on", file=sys.stderr)

@@ -20,7 +20,7 @@ from rich.progress import MofNCompleteColumn
 
 from .memory import SampleMemory
 from .progress import LoggedBar
-from .stopping import StopRequest
+from .stopping import StopRequest, interruption
 from .stream import Sample, quiet_worker
 
 CHUNK = 32
@@ -99,8 +99,8 @@ def draw_ahead(fetch: Callable[[int], Sample], settings: Prerender, name: str, q
     drawn = 0
     with StopRequest() as stop, DrawingProgress(name, settings.count, enabled=not quiet) as bar:
         for drawn in draw(fetch, settings.first, memory, workers, lambda: time.monotonic() > end):
-            if stop.asked:
-                raise KeyboardInterrupt
+            if stop.signal:
+                raise interruption(stop.signal)
             bar.update(drawn)
     memory.shorten(drawn)
     return memory

@@ -12,6 +12,7 @@ from PIL import Image
 from anystory.files import atomic_write
 
 from .checkpoint import Progress
+from .validation import draw_validation
 
 LOG = "log.jsonl"
 
@@ -57,6 +58,12 @@ class RunLog:
         if self.board:
             for key, value in values.items():
                 self.board.add_scalar(key, value, progress.step)
+
+    def validation(self, figures: dict[str, float], progress: Progress) -> None:
+        """Append one record of validation's figures, and draw them over the steps."""
+        self.scalars(figures, progress)
+        if self.enabled:
+            draw_validation(read_log(self.folder / LOG), self.folder / "validation.png")
 
     def picture(self, image: Image.Image, progress: Progress) -> None:
         """Keep a sample picture, named by its step."""

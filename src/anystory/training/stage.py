@@ -1,0 +1,74 @@
+"""What is trained, on what and how it is scored: the interface between a training stage and the loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from .recipe import StageName
+from .stream import Sample
+from .validation import Tally
+
+
+class Stage(nn.Module, ABC):
+    """One training stage: a module whose `forward(batch, generator)` returns named losses, `loss` among them.
+
+    Frozen parts are attributes too; what is trained is exactly what `trained_parameters` names.
+    """
+
+    name: StageName
+    options_type: type[BaseModel]
+    """What the recipe may say of this stage alone."""
+    main_figure: str = "loss"
+    """Which of `validate`'s figures says how good the weights are."""
+    larger_is_better: bool = False
+    """How the main figure is meant."""
+
+    @abstractmethod
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """What the optimizer and the average see, by name, in a fixed order."""
+
+    @abstractmethod
+    def fetch(self) -> Callable[[int], Sample]:
+        """A picklable pure function from a stream position to a sample."""
+
+    def held_out(self) -> Callable[[int], Sample]:
+        """The same of samples that training does not see; they are read from position `HELD_OUT` on."""
+        return self.fetch()
+
+    @abstractmethod
+    def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of one batch, scalars; `loss` is what is minimised, the others are logged."""
+
+    @torch.no_grad()
+    def validate(self, batches: Sequence[Sample]) -> dict[str, float]:
+        """Figures of held-out batches, `main_figure` among them: the losses, with draws that are always the same."""
+        tally = Tally()
+        for number, batch in enumerate(batches):
+            device = next(iter(self.trained_parameters().values())).device
+            losses = self(move(batch, device), torch.Generator(device=device).manual_seed(number))
+            for name, value in losses.items():
+                tally.add(name, float(value))
+        return tally.means()
+
+    @abstractmethod
+    def sample_picture(self) -> Image.Image:
+        """A fixed, seeded picture that shows what the stage has learned."""
+
+    def before_export(self) -> None:
+        """Called once with the averaged weights in place, before `export`."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write the trained parts (now holding the averaged weights) into a model folder in diffusers' layout."""
+
+
+def move(batch: Sample, device: torch.device) -> Sample:
+    """The batch with every tensor on `device`."""
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
