@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,7 +198,8 @@ def test_a_bad_sample_crosses_processes_whole() -> None:
 
 
 def test_limits_are_checked() -> None:
-    for wrong in ({"max_pixels": 0}, {"max_overlap": 2.0}, {"min_side": 0}):
+    cases: list[dict[str, Any]] = [{"max_pixels": 0}, {"max_overlap": 2.0}, {"min_side": 0}]
+    for wrong in cases:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ReadLimits(**wrong)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from anystory.training.data import personal_sample
 from anystory.training.stream import stream_batches
 from data.samples import make_sample
 
-SIZES = {"resolution": 32, "reference_size": 24, "max_subjects": 2}
+SIZES: dict[str, Any] = {"resolution": 32, "reference_size": 24, "max_subjects": 2}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def equal(left: dict, right: dict) -> bool:
 
 
 def test_keys_shapes_and_dtypes_are_those_of_storyworld(folder: Path) -> None:
-    theirs = personal_sample(0, level="1", size=32, reference_size=24, seed=0, min_subjects=1, max_subjects=2)
+    theirs = personal_sample(0, level="level1", size=32, reference_size=24, seed=0, min_subjects=1, max_subjects=2)
     ours = TrainingSet(folder, **SIZES).fetch(0)
     assert set(ours) == {*theirs, "size_condition", "bad"}
     for key, value in theirs.items():
@@ -76,8 +77,7 @@ def test_a_sample_is_a_function_of_seed_and_position(folder: Path) -> None:
     copy = pickle.loads(pickle.dumps(samples))
     assert all(equal(copy(position), forward[position]) for position in reversed(range(20)))
     assert equal(samples.fetch(2**40 + 3), copy.fetch(2**40 + 3))
-    epochs = [p for p in range(8, 16) if samples.fetch(p)["caption"] == forward[0]["caption"]]
-    assert not np.array_equal(samples.fetch(epochs[0])["image"], forward[0]["image"])  # another crop
+    assert len({s["image"].tobytes() for s in forward}) > len({s["caption"] for s in forward})  # other crops later
 
 
 def test_workers_and_ranks_share_an_epoch_without_overlap(folder: Path) -> None:
@@ -157,12 +157,13 @@ def test_too_many_bad_samples_stop_the_run(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_trained_on_is_refused(folder: Path) -> None:
-    for changes, words in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"max_subjects": 0}, "1 ≤ min_subjects ≤ max_subjects"),
         ({"resolution": 0}, "`resolution`"),
         ({"bad_limit": 2.0}, "`bad_limit`"),
         ({"min_subjects": 4, "max_subjects": 9}, r"none of 14 samples has 4 to 9 subjects in split 'train'"),
-    ):
+    ]
+    for changes, words in cases:
         with pytest.raises(ValueError, match=words):
             TrainingSet(folder, **(SIZES | changes))
 
