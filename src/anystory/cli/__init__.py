@@ -28,6 +28,7 @@ VERBS = {
     "replay": Verb("anystory.cli.replay", "replay", "Draw a recorded picture again and compare."),
     "demo": Verb("anystory.cli.demo", "demo", "Draw the demo: one, two and look-alike subjects."),
     "world": Verb("anystory.cli.world", "app", "Draw StoryWorld scenes, characters and sheets."),
+    "data": Verb("anystory.cli.data", "app", "Check, look at, pack and draw training samples."),
     "train": Verb("anystory.cli.train", "app", "Train the models."),
     "adapter": Verb("anystory.cli.adapter", "app", "Start an adapter from public weights."),
     "models": Verb("anystory.cli.models", "app", "List, describe and verify models."),

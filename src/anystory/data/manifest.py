@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,10 @@ class Manifest:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.records = read_manifest(self.path)
+        self.table = SampleTable.of(self.records)
 
     def __len__(self) -> int:
         return len(self.records)
-
-    @cached_property
-    def table(self) -> SampleTable:
-        return SampleTable.of(self.records)
 
     @property
     def groups(self) -> tuple[range, ...]:

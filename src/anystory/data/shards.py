@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 from typing_extensions import Self
@@ -34,6 +33,7 @@ class ShardSet:
             self._firsts.append(count)
             count += entry.samples
         self._count = count
+        self.table = SampleTable.joined(entry.table for _, entry in self.shards)
 
     @classmethod
     def open(cls, folders: str | Path | Sequence[str | Path]) -> Self:
@@ -52,10 +52,6 @@ class ShardSet:
 
     def __len__(self) -> int:
         return self._count
-
-    @cached_property
-    def table(self) -> SampleTable:
-        return SampleTable.joined(entry.table for _, entry in self.shards)
 
     @property
     def groups(self) -> tuple[range, ...]:

@@ -39,7 +39,7 @@ class SampleTable:
     @classmethod
     def joined(cls, tables: Iterable[SampleTable]) -> SampleTable:
         """The rows of several tables, one after another."""
-        tables = list(tables)
+        tables = [cls.of(()), *tables]
         return cls(
             tuple(key for table in tables for key in table.keys),
             np.concatenate([table.subjects for table in tables]),
@@ -51,10 +51,8 @@ class SampleTable:
 class SampleSource(Protocol):
     """A manifest or a set of shards: samples by index."""
 
-    @property
-    def table(self) -> SampleTable:
-        """What is known of each sample without reading it."""
-        ...
+    table: SampleTable
+    """What is known of each sample without reading it."""
 
     @property
     def groups(self) -> tuple[range, ...]:

@@ -1,0 +1,115 @@
+"""StoryWorld pairs as shards: as many samples as wanted, drawn by all cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias
+
+from anystory.data.pixels import encode_png
+from anystory.data.records import ReferenceRecord, SampleRecord, Split, SubjectRecord
+from anystory.data.shard_writer import ShardWriter
+from anystory.storyworld import dataset
+from anystory.storyworld.level import Level, load_level
+
+__all__ = ["draw_sample", "write_storyworld"]
+
+Drawn: TypeAlias = tuple[SampleRecord, dict[str, bytes]]
+
+_AT_ONCE = 2048
+"""Samples handed to the processes at a time: what is drawn waits in memory until it is written."""
+
+
+def draw_sample(index: int, *, level: Level, size: int, split: Split) -> Drawn:
+    """Pair `index` of a level as a record and its files' contents."""
+    pair = dataset.pairs(index, level.max_characters, level=level, split=split, size=size)
+    files = {"target.png": encode_png(pair["image"])}
+    subjects = []
+    for i, kind in enumerate(pair["kinds"]):
+        mask, photo = f"mask{i}.png", f"photo{i}.png"
+        files[mask] = encode_png(pair["instances"] == i + 1)
+        files[photo] = encode_png(pair["references"][i])
+        subjects.append(SubjectRecord(name=kind, mask=mask, references=(ReferenceRecord(image=photo),)))
+    record = SampleRecord(
+        key=_key(level, split, size, index),
+        image="target.png",
+        caption=pair["caption"],
+        subjects=tuple(subjects),
+        source=f"StoryWorld {level.name}",
+        licence="Apache-2.0",
+        split=split,
+    )
+    return record, files
+
+
+def write_storyworld(
+    folder: str | Path,
+    count: int,
+    *,
+    level: str | int = 1,
+    size: int = 64,
+    split: Split = "train",
+    start: int = 0,
+    workers: int = 0,
+    max_samples: int = 10_000,
+    written: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Write pairs `start` … `start + count − 1` into a folder of shards; those that are there are not drawn again.
+
+    The files do not depend on `workers`.
+
+    Args:
+        folder: Where the shards go.
+        count: Samples, ≥ 1.
+        level: 1, 2, 3 or a level's JSON file.
+        size: Height and width of targets and references, pixels.
+        split: Which identities appear.
+        start: First sample of the endless row.
+        workers: Drawing processes; 0 draws in this one.
+        max_samples: In a shard.
+        written: Is told how many of the `count` are there.
+
+    Returns:
+        How many were drawn.
+
+    Raises:
+        ValueError: no such level, or a number out of range.
+    """
+    for name, value, least in (("n", count, 1), ("size", size, 8), ("start", start, 0), ("workers", workers, 0)):
+        if value < least:
+            raise ValueError(f"`{name}` must be at least {least}, got {value}")
+    loaded = load_level(level)
+    with ShardWriter(folder, _stem(loaded, split, size), max_samples=max_samples) as writer:
+        wanted = [i for i in range(start, start + count) if _key(loaded, split, size, i) not in writer]
+        done = count - len(wanted)
+        written(done)
+        for record, files in _drawn(partial(draw_sample, level=loaded, size=size, split=split), wanted, workers):
+            writer.add(record, files.__getitem__)
+            done += 1
+            written(done)
+    return len(wanted)
+
+
+def _drawn(draw: Callable[[int], Drawn], wanted: list[int], workers: int) -> Iterator[Drawn]:
+    """Samples in the order of `wanted`."""
+    if workers == 0 or not wanted:
+        yield from map(draw, wanted)
+        return
+    # Fresh processes: a fork of one whose other threads (a progress bar's) hold locks may never wake up.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        rest = iter(wanted)
+        while part := list(islice(rest, _AT_ONCE)):
+            yield from pool.map(draw, part, chunksize=32)
+
+
+def _stem(level: Level, split: Split, size: int) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', level.name)}-{split}-{size}"
+
+
+def _key(level: Level, split: Split, size: int, index: int) -> str:
+    return f"{_stem(level, split, size)}-{index:08d}"
