@@ -1,4 +1,4 @@
-"""What a person sees while something takes long: a bar with a time estimate on a terminal, a line now and then in a log."""
+"""What a person sees while something takes long: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from anystory.cli.data_build import build
 from anystory.files import atomic_write
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from anystory.data.census import Census
 
 app = typer.Typer(help="Check, look at, pack and draw training samples.", no_args_is_help=True, add_completion=False)
+app.command()(build)
 
 Samples = Annotated[list[Path], typer.Argument(help="A manifest (.jsonl, .parquet), or folders of shards.")]
 

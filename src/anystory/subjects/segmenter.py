@@ -14,7 +14,7 @@ _NOT_SUBJECTS = ("background", "wall", "floor", "ceiling", "sky", "ground", "unl
 
 
 class ModelSegmenter:
-    """A transformers image-segmentation model, loaded at the first picture and kept.
+    """A transformers image-segmentation model, loaded once: by `load`, or at the first picture.
 
     Of the segments that the model names, the one that covers the middle of the picture best is the subject; segments
     named as a background are left out.
@@ -36,24 +36,37 @@ class ModelSegmenter:
         Raises:
             ValueError: the model cannot be loaded or run.
         """
+        self.load()
         try:
-            self._run = self._run or self._loaded()
             segments = self._run(Image.fromarray(rgb))
-        except Exception as error:  # a hub, a model's files and its code each fail in ways of their own
-            reason = str(error).strip().split("\n")[0]
-            raise ValueError(
-                f"segmenter {self.model!r} cannot be used as an image-segmentation model ({type(error).__name__}: "
-                f'{reason}). Give the id or folder of one with safetensors weights, or "auto", "border", "grabcut", '
-                '"none", or a mask'
-            ) from error
+        except Exception as error:  # models' code fails in ways of its own
+            raise self._unusable(error) from error
         matte = _most_central(segments)
         return None if matte is None or matte.max() < 128 else matte
 
-    def _loaded(self) -> Any:
-        from transformers import pipeline
+    def load(self) -> None:
+        """Load the model now.
 
-        return pipeline(
-            "image-segmentation", model=self.model, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        Raises:
+            ValueError: it cannot be loaded.
+        """
+        if self._run is not None:
+            return
+        try:
+            from transformers import pipeline
+
+            self._run = pipeline(
+                "image-segmentation", model=self.model, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+            )
+        except Exception as error:  # a hub and a model's files each fail in ways of their own
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> ValueError:
+        reason = str(error).strip().split("\n")[0]
+        return ValueError(
+            f"segmenter {self.model!r} cannot be used as an image-segmentation model ({type(error).__name__}: "
+            f'{reason}). Give the id or folder of one with safetensors weights, or "auto", "border", "grabcut", '
+            '"none", or a mask'
         )
 
 

@@ -5,14 +5,18 @@ Legend: H × W pixels, row first.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
-__all__ = ["closeness", "colour_overlap", "colours", "difference_hash", "distance", "sharpness"]
+__all__ = ["Look", "closeness", "colour_overlap", "colours", "difference_hash", "look", "same_look", "sharpness"]
 
 _SHARPNESS_SIDE = 512
 _HASH_SIDE = 8
 _BINS = (12, 4, 4)
+_CELLS = 12
+_CELL_DIFFERENCE = 24
 
 
 def sharpness(rgb: np.ndarray) -> float:
@@ -41,14 +45,36 @@ def difference_hash(rgb: np.ndarray) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def distance(a: int, b: int) -> int:
-    """Bits in which two hashes differ, 0…64: up to about 4 for copies, about 32 for unrelated pictures."""
-    return (a ^ b).bit_count()
+class Look(NamedTuple):
+    """What a picture is recognised by."""
+
+    hash: int
+    """`difference_hash`."""
+    cells: bytes
+    """The mean colours of 12 × 12 cells, 432 bytes. A hash alone takes two poses before a plain wall for one."""
+
+
+def look(rgb: np.ndarray) -> Look:
+    """What a picture (H, W, 3) uint8 is recognised by."""
+    return Look(difference_hash(rgb), cv2.resize(rgb, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).tobytes())
+
+
+def same_look(a: Look, b: Look, bits: int) -> bool:
+    """Whether two pictures are copies: resized, stored again, or a moment later from the same tripod.
+
+    Args:
+        a, b: The pictures.
+        bits: Their hashes may differ in so many of 64 bits; unrelated pictures differ in about 32.
+    """
+    if (a.hash ^ b.hash).bit_count() > bits:
+        return False
+    cells = [np.frombuffer(x.cells, np.uint8).astype(np.int16).reshape(-1, 3) for x in (a, b)]
+    return bool(np.abs(cells[0] - cells[1]).mean(axis=1).max() <= _CELL_DIFFERENCE)
 
 
 def closeness(a: int, b: int) -> float:
     """Share of bits that two hashes have in common, in [0, 1]."""
-    return 1 - distance(a, b) / 64
+    return 1 - (a ^ b).bit_count() / 64
 
 
 def colours(rgb: np.ndarray, weight: np.ndarray) -> np.ndarray:

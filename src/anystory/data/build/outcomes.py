@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from anystory.data.build.candidates import Rejection
+from anystory.data.build.measures import Look
 from anystory.data.build.sources.base import Item
 from anystory.data.records import SampleRecord
 from anystory.files import atomic_write, sha256_file
@@ -49,8 +50,8 @@ class Outcome:
     files: tuple[FileState, ...]
     """the files' content: an outcome holds as long as these three do."""
     records: tuple[SampleRecord, ...] = ()
-    hashes: tuple[int, ...] = ()
-    """`difference_hash` of each sample's target."""
+    looks: tuple[Look, ...] = ()
+    """What each sample's target is recognised by."""
     pictures: tuple[dict[str, bytes], ...] = ()
     """Of each sample {file: content}."""
     rejections: tuple[Rejection, ...] = ()
@@ -63,7 +64,7 @@ class Outcome:
             "plan": self.plan,
             "files": [asdict(state) for state in self.files],
             "records": [record.model_dump(mode="json", exclude_defaults=True) for record in self.records],
-            "hashes": list(self.hashes),
+            "looks": [[seen.hash, seen.cells.hex()] for seen in self.looks],
             "rejections": [asdict(rejection) for rejection in self.rejections],
         }
         buffer = io.BytesIO()
@@ -93,7 +94,7 @@ class Outcome:
             plan=header["plan"],
             files=tuple(FileState(**state) for state in header["files"]),
             records=records,
-            hashes=tuple(header["hashes"]),
+            looks=tuple(Look(number, bytes.fromhex(cells)) for number, cells in header["looks"]),
             pictures=found,
             rejections=tuple(Rejection(**rejection) for rejection in header["rejections"]),
         )

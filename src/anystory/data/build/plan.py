@@ -54,7 +54,7 @@ class Plan(Options):
     heldout: float = Field(default=0.0, ge=0, le=1)
     """Share of the items, chosen by their keys, whose samples are kept apart from training."""
     duplicate_bits: int = Field(default=3, ge=-1, le=16)
-    """Targets of different items whose hashes differ in at most so many of 64 bits: the first stays; -1 keeps all."""
+    """Of targets of different items that look the same (`measures.same_look`) the first stays; -1 keeps all."""
     credit: str = ""
     """Where the pictures come from; every sample's `source`."""
     licence: str = ""
@@ -111,8 +111,8 @@ class Plan(Options):
         """The steps in words, one a line."""
         lines = []
         for step, options in self._checked_steps():
-            values = ", ".join(f"{name}={value}" for name, value in options.model_dump().items() if value is not None)
-            lines.append(f"{step.name}: {values}")
+            values = {k: "default" if v is None else v for k, v in options.model_dump().items()}
+            lines.append(f"{step.name}: {', '.join(f'{name}={value}' for name, value in values.items())}")
         return lines
 
     def _checked_steps(self) -> list[tuple[type[Step], Any]]:

@@ -42,8 +42,8 @@ class Similarity(Protocol):
 class CutoutSimilarity:
     """Needs no model. As pictures: difference hash, weighed with the colours; as subjects: the colours alone."""
 
-    alike = 0.93
-    different = 0.15
+    alike = 0.97
+    different = 0.2
     _SIDE = 128
 
     def describe(self, photo: Photo, instance: int = 0) -> tuple[int, np.ndarray]:

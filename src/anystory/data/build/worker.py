@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anystory.data.build.candidates import Candidate, Rejected, Rejection
 from anystory.data.build.export import export
-from anystory.data.build.measures import difference_hash
+from anystory.data.build.measures import Look, look
 from anystory.data.build.outcomes import Outcome, file_states
 from anystory.data.build.plan import Plan
 from anystory.data.build.sources.base import Item
@@ -55,7 +55,7 @@ class Worker:
             outcome,
             records=tuple(record for record, _, _ in samples),
             pictures=tuple(files for _, files, _ in samples),
-            hashes=tuple(hashed for _, _, hashed in samples),
+            looks=tuple(seen for _, _, seen in samples),
             rejections=tuple(rejections),
         ).to_bytes()
 
@@ -79,7 +79,7 @@ class Worker:
 
     def _exported(
         self, item: Item, candidates: Sequence[Candidate], rejections: list[Rejection]
-    ) -> list[tuple[SampleRecord, dict[str, bytes], int]]:
+    ) -> list[tuple[SampleRecord, dict[str, bytes], Look]]:
         split: Split = "heldout" if _position(item.key) < self.plan.heldout else "train"
         samples = []
         for candidate in candidates:
@@ -92,7 +92,7 @@ class Worker:
             if isinstance(made, Rejection):
                 rejections.append(made)
             else:
-                samples.append((*made, difference_hash(candidate.target.rgb)))
+                samples.append((*made, look(candidate.target.rgb)))
         return samples
 
 

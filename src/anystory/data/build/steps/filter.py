@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from anystory.data.build.candidates import Candidate, Photo, Rejected, Rejection
-from anystory.data.build.measures import difference_hash, distance, sharpness
+from anystory.data.build.measures import Look, look, same_look, sharpness
 from anystory.data.build.sources.base import Options
 from anystory.data.build.steps.base import without
 from anystory.subjects.prepare import matte_box
@@ -24,7 +24,7 @@ class FilterOptions(Options):
     least_sharpness: float = Field(default=20.0, ge=0)
     """`measures.sharpness` of the part that shows the subjects; 0 lets everything through."""
     duplicate_bits: int = Field(default=3, ge=-1, le=16)
-    """Photos of one item whose hashes differ in at most so many of 64 bits are the same one; -1 keeps them all."""
+    """Photos of one item that look the same (`measures.same_look`) are one; -1 keeps them all."""
     least_subject: float = Field(default=0.02, ge=0, le=1)
     """The share of the picture that each subject covers at least,"""
     most_subject: float = Field(default=0.95, gt=0, le=1)
@@ -44,16 +44,18 @@ class Filter:
     def __call__(self, candidate: Candidate) -> list[Candidate] | Rejected:
         photos: list[Photo] = []
         dropped: list[Rejection] = []
-        hashes: list[int] = []
+        looks: list[Look] = []
         for photo in candidate.photos:
-            hashed = difference_hash(photo.rgb)
-            twin = next((i for i, h in enumerate(hashes) if distance(h, hashed) <= self.options.duplicate_bits), None)
+            seen = look(photo.rgb)
+            twin = next(
+                (i for i, other in enumerate(looks) if same_look(other, seen, self.options.duplicate_bits)), None
+            )
             found = self._fault(photo)
             if found is None and twin is not None:
                 found = "duplicate", f"{photo.name} shows the same as {photos[twin].name}"
             if found is None:
                 photos.append(photo)
-                hashes.append(hashed)
+                looks.append(seen)
             else:
                 dropped.append(Rejection(reason=found[0], what=photo.name, detail=found[1]))
         return without(candidate, photos, dropped)

@@ -33,7 +33,7 @@ class Segment:
 
     def __init__(self, options: SegmentOptions) -> None:
         self.options = options
-        self._cut = WAYS.get(options.method) or ModelSegmenter(options.method)
+        self._cut = WAYS.get(options.method) or _loaded(options.method)
 
     def __call__(self, candidate: Candidate) -> list[Candidate] | Rejected:
         photos: list[Photo] = []
@@ -59,3 +59,10 @@ class Segment:
             detail = f"no subject could be told from its background in {photo.name} (method {self.options.method})"
             return Rejection(reason="no_subject", what=photo.name, detail=detail)
         return matte
+
+
+def _loaded(model: str) -> ModelSegmenter:
+    """A model that cannot be loaded must stop the build, and not reject every item."""
+    segmenter = ModelSegmenter(model)
+    segmenter.load()
+    return segmenter

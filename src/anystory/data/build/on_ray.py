@@ -1,0 +1,110 @@
+"""Items through a plan on a Ray cluster, by Ray Data (the extra `ray`).
+
+Every machine of the cluster must have this version of anystory and see the source's folder under the same path.
+Outcomes come back to this process, which keeps them and writes the shards.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from anystory.data.build.local import use_one_thread
+from anystory.data.build.plan import Plan
+from anystory.data.build.sources.base import Item
+from anystory.data.build.worker import Worker, failed
+
+__all__ = ["run_on_ray"]
+
+_BLOCK = 16
+"""Most items in a block: what is lost with a killed build, and what a worker sends back at once."""
+
+
+def run_on_ray(
+    plan: Plan, folder: Path, items: Iterable[Item], address: str, *, gpus: float = 0.0
+) -> Iterator[tuple[Item, bytes]]:
+    """Each item and its outcome, in any order.
+
+    Args:
+        plan: What to do.
+        folder: The source's folder, as every machine sees it.
+        items: What to take through the plan.
+        address: `auto` for the cluster that this machine belongs to, `local` for a new one on this machine alone, or
+            `host:port`.
+        gpus: How much of a GPU each worker takes.
+
+    Raises:
+        ValueError: Ray is not installed, there is no such cluster, or the plan cannot be carried out.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray: Any = import_module("ray")
+        data: Any = import_module("ray.data")
+    except ImportError:
+        raise ValueError("--ray needs Ray Data: pip install 'anystory[ray]'") from None
+    listed = {item.key: item for item in items}
+    if not listed:
+        return
+    Worker(plan, folder)  # what cannot work here need not be tried there
+    mine = not ray.is_initialized()
+    if mine:
+        _connect(ray, address)
+    try:
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = False  # ours shows the build's
+        cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        blocks = min(len(listed), max(4 * cpus, -(-len(listed) // _BLOCK)))
+        rows = [{"item": item.model_dump_json()} for item in listed.values()]
+        mapped = data.from_items(rows, override_num_blocks=blocks).map(
+            _RayWorker,
+            fn_constructor_args=(plan.model_dump_json(), str(folder.resolve())),
+            num_cpus=1,
+            num_gpus=gpus,
+            compute=data.ActorPoolStrategy(min_size=1, max_size=min(cpus, blocks)),
+        )
+        for row in mapped.iter_rows():
+            yield listed[row["key"]], row["outcome"]
+    except ray.exceptions.RayError as error:
+        raise ValueError(f"the Ray cluster at {address!r} could not do it: {_reason(error)}") from error
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+class _RayWorker:
+    """A worker in a Ray actor: rows with an item in, rows with its key and outcome out."""
+
+    def __init__(self, plan: str, folder: str) -> None:
+        self.worker = Worker(Plan.model_validate_json(plan), Path(folder))
+        use_one_thread()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        item = Item.model_validate_json(row["item"])
+        if not self.worker.folder.is_dir():
+            detail = f"the machine {platform.node()} does not see {self.worker.folder}"
+            return {"key": item.key, "outcome": failed(item, self.worker.digest, detail)}
+        return {"key": item.key, "outcome": self.worker(item)}
+
+
+def _connect(ray: Any, address: str) -> None:
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if address == "local" else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except Exception as error:  # refused connections, wrong versions and time-outs are all different classes
+        raise ValueError(
+            f'no Ray cluster answers at {address!r} ({_reason(error)}). Start one with "ray start --head", '
+            "or use --ray local, or --workers without --ray"
+        ) from None
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
