@@ -1,4 +1,4 @@
-"""How many samples a second one core reads from shards, step by step: bytes, decoded and checked, as training takes them.
+"""How many samples a second one core reads from shards: bytes, decoded and checked, as training takes them.
 
     python benchmarks/bench_loader.py [--size 512] [--resolution 512] [--samples 64] [--workers 0] [--json PATH]
 

@@ -20,7 +20,11 @@ def reference_square(rgba: np.ndarray, size: int) -> np.ndarray:
         (size, size, 4) uint8, straight alpha. Over white it is what `Subject.prepare` gives, up to rounding.
     """
     over_white, matte, _ = fit_to_square(np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3]), size)
-    alpha = matte[..., None]
+    square = np.empty((size, size, 4), np.uint8)
+    square[..., :3] = over_white
+    square[..., 3] = np.rint(matte * 255)
     # Off the white again: what turns and shrinks the subject afterwards must not carry a white seam along.
-    colour = (np.asarray(over_white, np.float32) - 255 * (1 - alpha)) / np.maximum(alpha, 1 / 255)
-    return np.concatenate([colour.round().clip(0, 255), np.rint(alpha * 255)], axis=-1).astype(np.uint8)
+    seam = (square[..., 3] > 0) & (square[..., 3] < 255)
+    alpha = matte[seam, None]
+    square[seam, :3] = ((square[seam, :3] - 255 * (1 - alpha)) / alpha).round().clip(0, 255)
+    return square

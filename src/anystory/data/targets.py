@@ -132,7 +132,7 @@ def _kept(square: Square, sums: list[np.ndarray]) -> list[float]:
 
 def _resized(pixels: np.ndarray, side: int) -> np.ndarray:
     if pixels.shape[0] == side:
-        return np.ascontiguousarray(pixels)
+        return pixels.copy()  # Pillow's arrays are read-only, which torch warns of
     shrinks = pixels.shape[0] > side
     way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR if pixels.ndim == 2 else cv2.INTER_CUBIC
     return cv2.resize(np.ascontiguousarray(pixels), (side, side), interpolation=way)

@@ -179,15 +179,18 @@ class TrainingSet:
             sample, kept = self._target(record, open_member, position)
         rng = random.Random(f"{self.seed}/{position}/references")
         side = self.reference_size
-        references = np.zeros((self.max_subjects, side, side, 4), np.uint8)
+        references = np.full((self.max_subjects, side, side, 3), 255, np.uint8)
+        alphas = np.zeros((self.max_subjects, side, side), np.uint8)
         for slot, number in enumerate(kept):
             photos = record.subjects[number].references
             photo = photos[rng.randrange(len(photos)) if self.augment else 0]
             square = reference_square(read_reference(photo, open_member, self.limits), side)
-            references[slot] = augment_reference(square, rng) if self.augment else square
+            if self.augment:
+                square = augment_reference(square, rng)
+            references[slot], alphas[slot] = rgba_on_white(square), square[..., 3]
         return sample | {
-            "references": rgba_on_white(references),
-            "reference_alpha": references[..., 3],
+            "references": references,
+            "reference_alpha": alphas,
             "present": np.arange(self.max_subjects) < len(kept),
         }
 
