@@ -119,6 +119,7 @@ def test_the_former_layout_is_read_and_then_moved(tmp_path: Path, name: str) -> 
     store = Checkpoints(tmp_path)
     found = store.newest()
     assert found == tmp_path / "checkpoint", "one that was killed between its renames is put back"
+    assert found is not None
     other = state(0)
     assert load_checkpoint(found, other).step == 3
     assert torch.equal(other.parameters["w"], state(3).parameters["w"])

@@ -175,6 +175,8 @@ class Checkpoints:
         for pattern in (".step-*.tmp", ".*.gone"):
             for path in self.folder.glob(pattern):
                 shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob(".best.*.json"):
+            path.unlink(missing_ok=True)
 
 
 def _all(stage: Path) -> list[Path]:

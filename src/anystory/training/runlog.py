@@ -41,6 +41,8 @@ class RunLog:
         self.board = SummaryWriter(folder / "tensorboard", purge_step=progress.step + 1)
 
     def _forget_after(self, step: int) -> None:
+        for half in (*self.folder.glob(f".{LOG.partition('.')[0]}.*"), *self.folder.glob(".validation.*")):
+            half.unlink(missing_ok=True)  # a killed run was writing it
         path = self.folder / LOG
         if not path.is_file():
             return
