@@ -175,6 +175,7 @@ class TrainingSet:
         record, open_member = self.source.open_sample(index)
         if self.cache is not None:
             sample, kept = self.cache.row(int(np.searchsorted(self.usable, index)))
+            sample["caption"] = record.caption
         else:
             sample, kept = self._target(record, open_member, position)
         rng = random.Random(f"{self.seed}/{position}/references")
