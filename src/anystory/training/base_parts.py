@@ -1,4 +1,4 @@
-"""The frozen parts of a base that exists: a folder, a hub id or a single file, read part by part as pipelines read them.
+"""The frozen parts of a base that exists: a folder, hub id or single file, read part by part as pipelines read them.
 
 What a base is, and what is refused, is `anystory.pipelines`' to say; here its parts are handed to training.
 """

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from anystory.files import sha256_file
 
+from .sharding import like, whole
+
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
 
@@ -77,6 +79,13 @@ def write_checkpoint(fresh: Path, state: TrainingState, progress: Progress, figu
         position["figure"] = asdict(figure)
     (fresh / PROGRESS).write_text(json.dumps(position), encoding="utf-8")
     write_manifest(fresh)
+
+
+def attend_checkpoint(state: TrainingState) -> None:
+    """What the other processes do while the main one writes, where tensors are in pieces: give theirs, in its order."""
+    for value in (*state.parameters.values(), *state.ema.values()):
+        whole(value)
+    _optimizer_tensors(state, keep=False)
 
 
 def write_manifest(folder: Path) -> None:
@@ -140,7 +149,11 @@ def load_checkpoint(path: Path, state: TrainingState) -> Progress:
     )
     if wrong:
         raise ValueError(f"optimizer.safetensors in {path} does not fit this model, first {wrong[:3]}")
-    moments = {index: found[name] for index, name in enumerate(state.parameters) if name in found}
+    moments = {
+        index: {kind: _as_held(value, parameter) for kind, value in found[name].items()}
+        for index, (name, parameter) in enumerate(state.parameters.items())
+        if name in found
+    }
     state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": moments})
     return read_progress(path)
 
@@ -150,14 +163,25 @@ def _fit(tensors: dict[str, Tensor], parameter: Tensor) -> bool:
     return all(tensors[kind].shape == parameter.shape for kind in ("exp_avg", "exp_avg_sq") if kind in tensors)
 
 
-def _optimizer_tensors(state: TrainingState) -> dict[str, Tensor]:
-    moments = state.optimizer.state_dict()["state"]
-    return {
-        f"{name}.{key}": _stored(value)
-        for index, name in enumerate(state.parameters)
-        for key, value in moments.get(index, {}).items()
-        if isinstance(value, Tensor)
-    }
+def _as_held(value: Tensor, parameter: Tensor) -> Tensor | int:
+    """A stored tensor of the optimizer's as it holds it: in pieces as the parameter is, a bare count as a number."""
+    if value.shape == parameter.shape:
+        return like(value, parameter)
+    return int(value) if value.ndim == 0 and value.dtype == torch.int64 else value
+
+
+def _optimizer_tensors(state: TrainingState, keep: bool = True) -> dict[str, Tensor]:
+    """The optimizer's tensors by parameter name; a bare count, as 8-bit optimizers have, as an int64 scalar."""
+    moments, found = state.optimizer.state_dict()["state"], {}
+    for index, name in enumerate(state.parameters):
+        for key, value in moments.get(index, {}).items():
+            if isinstance(value, int):
+                value = torch.tensor(value)
+            if isinstance(value, Tensor):
+                full = whole(value)
+                if keep:
+                    found[f"{name}.{key}"] = _stored(full)
+    return found
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -168,7 +192,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _stored(value: Tensor) -> Tensor:
-    return value.detach().cpu().contiguous().clone()
+    return whole(value).detach().cpu().contiguous().clone()
 
 
 def _copy_checked(source: dict[str, Tensor], target: dict[str, Any], what: str, path: Path) -> None:
@@ -182,4 +206,4 @@ def _copy_checked(source: dict[str, Tensor], target: dict[str, Any], what: str, 
         )
     with torch.no_grad():
         for key, value in target.items():
-            value.copy_(source[key])
+            value.copy_(like(source[key], value))

@@ -46,8 +46,10 @@ class ModelFolder:
     """A run's model: components are read from `path` where they exist, from the recipe's base where it has one, and
     else made from the recipe."""
 
-    def __init__(self, path: Path, recipe: Recipe) -> None:
+    def __init__(self, path: Path, recipe: Recipe, writes: bool = True) -> None:
         self.path, self.recipe = path, recipe
+        self.writes = writes
+        """Whether this process is the one that writes the folder."""
         self.base = None if recipe.base is None else BaseParts(recipe.base)
 
     def has(self, component: str) -> bool:

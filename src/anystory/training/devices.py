@@ -5,9 +5,10 @@ Parameter names, and what is written to disk, are the same with every setting he
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -16,6 +17,7 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 from transformers.models.clip.modeling_clip import CLIPMLP
 
 from anystory.models.patch_autoencoder import PatchAutoencoder
@@ -35,7 +37,10 @@ def make_accelerator() -> Accelerator:
     # layer that owns no reference pixel in one process's batch.
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     if accelerator.gradient_accumulation_steps != 1:
-        raise ValueError("gradient accumulation is not supported: raise batch_size in the recipe instead")
+        raise ValueError(
+            "gradients are accumulated as the recipe's global_batch says, on any number of processes: leave "
+            "gradient_accumulation_steps out of accelerate's settings"
+        )
     if accelerator.mixed_precision == "fp16":
         raise ValueError("fp16 training is not supported (its loss scale is not checkpointed): use bf16 or no")
     return accelerator
@@ -49,17 +54,46 @@ def forward_pass(device: torch.device, precision: Precision) -> Iterator[None]:
     (`benchmarks/bench_training.py`); two products and a softmax are used instead. What `accelerate launch
     --mixed_precision` asks for is accelerate's to do and holds as well.
     """
+    with ExitStack() as stack:
+        if computes_in(device, precision) == torch.bfloat16:
+            stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
+        stack.enter_context(quick_attention(device))
+        yield
+
+
+def computes_in(device: torch.device, precision: Precision) -> torch.dtype:
+    """The type that the heavy operations of a forward pass run in."""
     bf16 = precision == "bf16" or (precision == "auto" and bf16_is_native(device))
+    return torch.bfloat16 if bf16 else torch.float32
+
+
+@contextmanager
+def quick_attention(device: torch.device) -> Iterator[None]:
+    """Inside, attention takes the form that trains quickest on `device`."""
     before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
     with ExitStack() as stack:
-        if bf16:
-            stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
         if device.type == "cpu":
             # The name says cuda, the switch serves both: without it the plain form multiplies in fp32.
             torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
             stack.callback(torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp, before)
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         yield
+
+
+def recomputed(block: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a block and forget what is inside it; the backward pass runs it once more (Chen et al. 2016).
+
+    The second run must meet what the first met. Autocast and the global random state are torch's to restore;
+    attention's form is restored here, and the noise of the routing decisions is kept by `SubjectConditioning`.
+    """
+    device = next(a.device for a in arguments if isinstance(a, torch.Tensor))
+    contexts = partial(_run_contexts, device)
+    return checkpoint(block, *arguments, use_reentrant=False, context_fn=contexts)
+
+
+def _run_contexts(device: torch.device) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """What the first and the second run of a block stand in."""
+    return nullcontext(), quick_attention(device)
 
 
 COMPILED_SHAPES = 64

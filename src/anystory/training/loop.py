@@ -14,19 +14,18 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .checkpoint import Figure, Progress, TrainingState, load_checkpoint, read_progress
+from .checkpoint import Figure, Progress, attend_checkpoint, read_progress
 from .checkpoints import Checkpoints, find_checkpoint
 from .devices import (
     can_compile,
     compile_blocks,
     compiled_shapes,
-    follow_layout,
+    computes_in,
     forward_pass,
     make_accelerator,
     set_layout,
     uncompiled,
 )
-from .ema import NamedEMA
 from .exports import note_export
 from .failures import NotFinite, is_disk_full
 from .finite import FiniteWatch, WatchedStep
@@ -37,25 +36,18 @@ from .progress import TrainingProgress
 from .recipe import StageConfig
 from .rescue import save_bad_step
 from .runlog import RunLog
+from .schedules import learning_rate
+from .sharding import is_sharded
 from .stage import Stage, move
 from .stopping import StopRequest, interruption
 from .stream import Sample, stream_batches
+from .trained import Trained
 from .validation import PREFIX, held_out_batches
 
 
-def learning_rate(config: StageConfig, step: int, fraction: float) -> float:
-    """Warm-up by steps, then constant, then linear to a twentieth over the budget's last `decay_fraction`.
-
-    `fraction` in [0, 1] is the part of the budget that is spent.
-    """
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    left = (1 - fraction) / config.decay_fraction if config.decay_fraction else 1.0
-    return config.learning_rate * warm * max(0.05, min(1.0, left))
-
-
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """The seed of everything random in one step: a function of its arguments, so no random state needs saving."""
-    return ((seed * 1_000_003 + step) * 1_009 + rank) % 2**63
+def step_seed(seed: int, step: int, rank: int, part: int = 0) -> int:
+    """The seed of everything random in one batch of a step: a function of its arguments, so nothing needs saving."""
+    return (((seed * 1_000_003 + step) * 1_009 + rank) + part * 7_368_787) % 2**63
 
 
 def train(
@@ -96,36 +88,21 @@ def train(
     store = Checkpoints(folder, config.keep_last)
     found = _newest(store, accelerator)
 
-    parameters = stage.trained_parameters()
-    for parameter in stage.parameters():
-        parameter.requires_grad_(False)
-    for parameter in parameters.values():
-        parameter.requires_grad_(True)
     on_gpu = accelerator.device.type == "cuda"
-    channels_last = on_gpu if options.channels_last is None else options.channels_last
+    sharded = is_sharded(accelerator)
+    parts = config.accumulation(world)
+    channels_last = on_gpu and not sharded if options.channels_last is None else options.channels_last
     set_layout(stage, accelerator.device, channels_last)
-    optimizer = torch.optim.AdamW(
-        parameters.values(),
-        lr=config.learning_rate,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    ema = NamedEMA(parameters, config.ema_decay)
-    ema.model.to(accelerator.device)
-    state = TrainingState(parameters, ema.tensors, optimizer)
-    progress = load_checkpoint(found, state) if found else Progress()
-    follow_layout(optimizer)
-
     compiled = on_gpu and can_compile() if options.compile is None else options.compile
     if compiled:
         compile_blocks(stage)
-    module, prepared_optimizer = accelerator.prepare(stage, optimizer)
+    trained = Trained(stage, config, accelerator, computes_in(accelerator.device, options.precision))
+    progress = trained.load(found) if found else Progress()
     batches = _batches(stage, config, options, accelerator, progress.samples)
     held_out: list[Sample] = []
     log = RunLog(folder, progress, enabled=chief)
     bar = TrainingProgress(stage.name, enabled=chief and not options.quiet)
-    watch = FiniteWatch(optimizer, accelerator.device)
+    watch = FiniteWatch(trained.optimizer, trained.device)
     start, before = time.monotonic(), progress.seconds
     last_checkpoint = start
     signal_number = 0
@@ -136,7 +113,7 @@ def train(
             save_bad_step(
                 folder,
                 bad,
-                parameters=parameters,
+                parameters=trained.parameters,
                 precision=options.precision,
                 rank=rank,
                 checkpoint=find_checkpoint(folder),
@@ -146,12 +123,14 @@ def train(
     def checkpoint(figure: Figure | None = None) -> None:
         give_up_on(watch.settle())
         if chief:
-            store.save(state, progress, figure)
+            store.save(trained.state, progress, figure)
+        elif sharded:
+            attend_checkpoint(trained.state)
 
     def validate() -> Figure:
         if not held_out:
             held_out.extend(held_out_batches(stage.held_out(), config.validate_samples, config.batch_size))
-        with ema.applied(), uncompiled(), forward_pass(accelerator.device, options.precision):
+        with trained.averaged(), uncompiled(), forward_pass(accelerator.device, options.precision):
             figures = stage.validate(held_out)
         log.validation({f"{PREFIX}{name}": value for name, value in figures.items()}, progress)
         validated[f"{PREFIX}{stage.main_figure}"] = figures[stage.main_figure]
@@ -169,38 +148,40 @@ def train(
                 fraction, signal_number = _agree(accelerator, budget.spent(progress), int(stopping.signal or 0))
                 if fraction >= 1 or signal_number:
                     break
-                drawn = _next(batches, stopping)
-                if drawn is None:
+                rate = learning_rate(config, progress.step, fraction)
+                trained.set_rate(rate)
+                watch.begin(progress.step + 1)
+                seen: list[dict[str, Tensor]] = []
+                for part in range(parts):
+                    drawn = _next(batches, stopping)
+                    if drawn is None:
+                        break
+                    batch, seed = move(drawn, accelerator.device), step_seed(options.seed, progress.step, rank, part)
+                    torch.manual_seed(seed)  # dropout and the like, which know no generator of their own
+                    with nullcontext() if part + 1 == parts else accelerator.no_sync(trained.module):
+                        with forward_pass(accelerator.device, options.precision):
+                            losses = trained.module(batch, torch.Generator(device=accelerator.device).manual_seed(seed))
+                        watch.saw(batch, seed, losses)
+                        accelerator.backward(losses["loss"] / parts)
+                    seen.append({name: value.detach() for name, value in losses.items()})
+                if len(seen) < parts:  # what a part of a step has gathered is dropped: resuming draws it again
                     signal_number = int(stopping.signal or 0)
                     break
-                rate = learning_rate(config, progress.step, fraction)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                watch.begin(progress.step + 1)
-                batch, seed = move(drawn, accelerator.device), step_seed(options.seed, progress.step, rank)
-                torch.manual_seed(seed)  # dropout and the like, which know no generator of their own
-                with forward_pass(accelerator.device, options.precision):
-                    losses = module(batch, torch.Generator(device=accelerator.device).manual_seed(seed))
-                watch.saw(batch, seed, losses)
-                accelerator.backward(losses["loss"])
-                norm = accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)
-                assert norm is not None  # it is None only under engines that we do not use
+                norm = trained.clip()
                 give_up_on(watch.judge(norm))
-                prepared_optimizer.step()
-                prepared_optimizer.zero_grad(set_to_none=True)
-                ema.update(progress.step)
+                trained.step(progress.step)
                 progress.step += 1
-                progress.samples += config.batch_size * world
+                progress.samples += config.batch_size * world * parts
                 progress.seconds = before + time.monotonic() - start
                 if progress.step % config.log_every == 0 or progress.step == 1:
-                    values = {k: v.item() for k, v in losses.items()}
+                    values = {name: sum(float(losses[name]) for losses in seen) / parts for name in seen[0]}
                     values |= {"learning_rate": rate, "grad_norm": float(norm)}
                     log.scalars(values, progress)
                     bar.update(budget.spent(progress), progress, values | validated)
-                if not chief:
+                if not (chief or sharded):
                     continue
-                if progress.step % config.sample_every == 0:
-                    with ema.applied(), uncompiled():
+                if progress.step % config.sample_every == 0 and not sharded:  # pictures need whole weights
+                    with trained.averaged(), uncompiled():
                         log.picture(stage.sample_picture(), progress)
                 figure = None
                 if config.validate_every and (
@@ -208,19 +189,22 @@ def train(
                 ):
                     figure = validate()
                 due = time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes
-                if due or (figure is not None and figure.beats(store.best())):
+                due = due or (figure is not None and figure.beats(store.best()))
+                if _chiefs_word(accelerator, due) if sharded else due:
                     checkpoint(figure)
                     last_checkpoint = time.monotonic()
             checkpoint()
             if signal_number:
                 bar.note(f"stopped at step {progress.step}: go on with anystory train resume {options.out}")
                 raise interruption(signal_number)
-            if chief:
-                with ema.applied(), uncompiled():
+            if chief or sharded:
+                with trained.averaged(), uncompiled():
                     stage.before_export()
-                    log.picture(stage.sample_picture(), progress)
-                    set_layout(stage, accelerator.device, channels_last=False)  # files hold tensors as they are named
+                    if not sharded:
+                        log.picture(stage.sample_picture(), progress)
+                        set_layout(stage, accelerator.device, channels_last=False)  # files hold tensors as named
                     stage.export(options.model)
+            if chief:
                 note_export(options.model, stage.name, progress.step)
         except (OSError, SafetensorError) as error:
             if is_disk_full(error):
@@ -286,6 +270,13 @@ def _agree(accelerator: Accelerator, fraction: float, number: int) -> tuple[floa
     words = accelerator.gather(own)
     assert isinstance(words, Tensor)
     return float(words[0, 0]), int(words[:, 1].max())
+
+
+def _chiefs_word(accelerator: Accelerator, word: bool) -> bool:
+    """What the main process says, in every process."""
+    said = [word]
+    broadcast_object_list(said)
+    return said[0]
 
 
 def _next(batches: Iterator[Sample], stop: StopRequest) -> Sample | None:

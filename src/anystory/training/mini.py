@@ -76,7 +76,7 @@ def run_stages(
     """
     check_run(names, recipe, options)
     accelerator = accelerator or make_accelerator()
-    folder = ModelFolder(options.model, recipe)
+    folder = ModelFolder(options.model, recipe, writes=accelerator.is_main_process)
     with StopRequest() as stop:
         for name in names:
             own = replace(options, minutes=minutes.get(name))

@@ -9,9 +9,6 @@ from . import data
 from .recipe import Recipe
 from .stream import Sample
 
-HELD_OUT_FIRST = 2**40
-"""Position of the first held-out sample that is shown: far from any that training reaches."""
-
 
 def personal_samples(
     recipe: Recipe, *, reference_size: int, min_subjects: int, max_subjects: int, held_out: bool = False

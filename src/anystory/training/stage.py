@@ -34,6 +34,14 @@ class Stage(nn.Module, ABC):
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """What the optimizer and the average see, by name, in a fixed order."""
 
+    def recompute_blocks(self) -> None:
+        """From now on keep what enters the networks' blocks, and compute the rest again for the gradients.
+
+        Raises:
+            ValueError: this stage cannot.
+        """
+        raise ValueError(f"stage {self.name!r} knows no gradient_checkpointing: leave it out of the recipe")
+
     @abstractmethod
     def fetch(self) -> Callable[[int], Sample]:
         """A picklable pure function from a stream position to a sample."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 
 from ..components import ModelFolder, check_components
-from ..stage import Stage
 from ..recipe import Recipe, StageName
+from ..stage import Stage
 from .common import read_options
 
 _CLASSES: dict[StageName, tuple[str, str]] = {
@@ -22,9 +22,13 @@ def build_stage(name: StageName, folder: ModelFolder) -> Stage:
     """The stage `name` of the folder's recipe, on the weights that the folder holds so far.
 
     Raises:
-        ValueError: a component that an earlier stage makes is missing, or an option is unknown.
+        ValueError: a component that an earlier stage makes is missing, or an option is unknown, or one that this stage
+            cannot do.
     """
-    return _stage_class(name)(folder)
+    stage = _stage_class(name)(folder)
+    if folder.recipe.stages[name].gradient_checkpointing:
+        stage.recompute_blocks()
+    return stage
 
 
 def check_recipe(recipe: Recipe) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,8 +13,10 @@ from torch import Tensor
 from anystory.pipelines.encoding import encode_pixels
 
 from ..components import ModelFolder
-from ..stage import Stage
+from ..devices import recomputed
+from ..stage import Stage, move
 from ..stream import Sample
+from ..validation import LEVELS, Tally, level_steps
 from .common import NoiseOptions, NoiseSchedule, drop_text, seeded_normal, size_condition, to_pixels, weighted_mse
 from .sampling import decode_latents, sample_latents
 from .text import TextEncoders
@@ -40,6 +43,10 @@ class DiffusionStage(Stage):
         self.scheduler = folder.load_or_build("scheduler")
         self.schedule = NoiseSchedule(self.scheduler)
         self.unet = folder.load_or_build("unet")
+
+    def recompute_blocks(self) -> None:
+        """From now on keep what enters the networks' blocks, and compute the rest again for the gradients."""
+        self.unet.enable_gradient_checkpointing(recomputed)
 
     @torch.no_grad()
     def latents(self, pixels: Tensor) -> Tensor:
@@ -86,18 +93,55 @@ class DiffusionStage(Stage):
             attention_kwargs: for the attention processors.
         """
         clean = self.clean_latents(batch)
-        device, count, dtype = clean.device, len(clean), self.unet.dtype
+        device, count = clean.device, len(clean)
         hidden, pooled = drop_text(*text, text_drop)
         t = self.options.timesteps(count, self.schedule.steps, generator, device)
         noise = torch.randn(clean.shape, generator=generator, device=device)
         noisy, target = self.schedule.add_noise(clean, noise, t)
-        added = {"text_embeds": pooled.to(dtype), "time_ids": self.sizes(batch)}
-        output = self.unet(
-            noisy.to(dtype), t, hidden.to(dtype), added_cond_kwargs=added, cross_attention_kwargs=attention_kwargs
-        )
+        predicted = self.predict(noisy, t, (hidden, pooled), self.sizes(batch), attention_kwargs)
         gamma = self.options.min_snr_gamma
         weight = None if gamma is None else self.schedule.min_snr_weight(t, gamma)
-        return weighted_mse(output.sample, target, batch["instances"] > 0, foreground_weight, weight)
+        return weighted_mse(predicted, target, batch["instances"] > 0, foreground_weight, weight)
+
+    def predict(
+        self, noisy: Tensor, t: Tensor, text: tuple[Tensor, Tensor], sizes: Tensor, attention_kwargs: Any
+    ) -> Tensor:
+        """What the U-Net makes of noisy latents (B, z, h, w) at time steps (B,), in its own type."""
+        (hidden, pooled), dtype = text, self.unet.dtype
+        added = {"text_embeds": pooled.to(dtype), "time_ids": sizes}
+        return self.unet(
+            noisy.to(dtype), t, hidden.to(dtype), added_cond_kwargs=added, cross_attention_kwargs=attention_kwargs
+        ).sample
+
+    @torch.no_grad()
+    def validate(self, batches: Sequence[Sample]) -> dict[str, float]:
+        """Plain error of the prediction with text, by noise level and over all; noise and time steps are fixed.
+
+        `loss_0` is of the fifth of the time steps with the least noise; `loss` is the mean of all five.
+        """
+        tally = Tally()
+        for number, held_out in enumerate(batches):
+            batch = move(held_out, self.device())
+            clean, text, sizes = self.clean_latents(batch), self.text(batch), self.sizes(batch)
+            attention = self.held_out_attention(batch)
+            for level in range(LEVELS):
+                t = level_steps(level, len(clean), self.schedule.steps).to(clean.device)
+                noise = seeded_normal(clean.shape, number * LEVELS + level, clean.device)
+                noisy, target = self.schedule.add_noise(clean, noise, t)
+                attention_kwargs = attention()
+                predicted = self.predict(noisy, t, text, sizes, attention_kwargs)
+                errors = (predicted.float() - target).square().flatten(1).mean(dim=1)
+                for name in ("loss", f"loss_{level}"):
+                    tally.add(name, float(errors.sum()), len(errors))
+                self.score_attention(attention_kwargs, batch, tally)
+        return tally.means()
+
+    def held_out_attention(self, batch: Sample) -> Callable[[], dict[str, Any] | None]:
+        """What makes the attention processors' arguments of one call on a held-out batch."""
+        return lambda: None
+
+    def score_attention(self, attention_kwargs: dict[str, Any] | None, batch: Sample, tally: Tally) -> None:
+        """Count what a call on a held-out batch has left in its arguments."""
 
     @torch.no_grad()
     def draw(self, batch: Sample, attention_kwargs: dict[str, Any] | None = None, first: int = 0) -> Tensor:

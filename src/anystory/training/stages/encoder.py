@@ -68,5 +68,8 @@ class EncoderStage(PersonalStage):
         loss, plain = self.diffusion(batch, generator, conditioning, text_drop | free)
         return {"loss": loss, "mse": plain}
 
+    def held_out_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
+        return SubjectConditioning(encoded=encoded, gate_masks=self.gates(batch))
+
     def picture_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
         return SubjectConditioning(encoded=encoded, gate_masks=self.gates(batch), guidance=True)

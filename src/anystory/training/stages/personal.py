@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -18,9 +20,12 @@ from anystory.pipelines.loading import check_image_encoder
 
 from .. import data
 from ..components import ModelFolder
+from ..devices import recomputed
+from ..samples import personal_samples
+from ..sharding import assembled
 from ..stage import move
-from ..samples import HELD_OUT_FIRST, personal_samples
 from ..stream import Sample, collate
+from ..validation import HELD_OUT
 from .common import NoiseOptions, Share, sheet, to_pixels
 from .diffusion import DiffusionStage
 
@@ -66,6 +71,13 @@ class PersonalStage(DiffusionStage):
         check_image_encoder(self.image_encoder, self.adapter)
         if folder.base is not None:
             self.use_frozen_type(folder.base.dtype)
+        # For as long as the stage lives: with gradient checkpointing the backward pass, too, runs the U-Net's blocks.
+        self._installed = ExitStack()
+        self._installed.enter_context(self.adapter.installed_on(self.unet))
+
+    def recompute_blocks(self) -> None:
+        super().recompute_blocks()
+        self.adapter.reference_net.unet.enable_gradient_checkpointing(recomputed)
 
     def use_frozen_type(self, dtype: torch.dtype) -> None:
         """Make the U-Net, and what of the adapter this stage leaves as it is, `dtype`; what is trained stays fp32."""
@@ -142,15 +154,22 @@ class PersonalStage(DiffusionStage):
         """Diffusion loss of the conditioned U-Net: weighted, and plain for the log."""
         with torch.no_grad():
             text = self.text(batch)
-        with self.adapter.installed_on(self.unet):
-            return self.diffusion_loss(
-                batch,
-                generator,
-                text=text,
-                text_drop=text_drop,
-                foreground_weight=self.options.foreground_weight,
-                attention_kwargs={"subject_conditioning": conditioning},
-            )
+        return self.diffusion_loss(
+            batch,
+            generator,
+            text=text,
+            text_drop=text_drop,
+            foreground_weight=self.options.foreground_weight,
+            attention_kwargs={"subject_conditioning": conditioning},
+        )
+
+    def held_out_attention(self, batch: Sample) -> Callable[[], dict[str, Any]]:
+        encoded = self.encode_subjects(batch)
+        return lambda: {"subject_conditioning": self.held_out_conditioning(batch, encoded)}
+
+    def held_out_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
+        """The conditioning of one call in validation, without guidance."""
+        raise NotImplementedError
 
     def picture_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
         """The conditioning of the logged pictures, for guided sampling."""
@@ -166,15 +185,14 @@ class PersonalStage(DiffusionStage):
         o, fetch, rows = self.options, self.held_out(), []
         for first in range(0, o.pictures, o.picture_batch):
             places = range(first, min(first + o.picture_batch, o.pictures))
-            batch = move(collate([fetch(HELD_OUT_FIRST + i) for i in places]), self.device())
+            batch = move(collate([fetch(HELD_OUT + i) for i in places]), self.device())
             with torch.autocast(self.device().type, torch.bfloat16, enabled=self.unet.dtype == torch.bfloat16):
                 rows.append(self._picture_rows(batch, first))
         return sheet([[picture for part in row for picture in part] for row in zip(*rows, strict=True)], zoom=3)
 
     def _picture_rows(self, batch: Sample, first: int) -> list[list[Tensor]]:
         conditioning = self.picture_conditioning(batch, self.encode_subjects(batch))
-        with self.adapter.installed_on(self.unet):
-            pictures = self.draw(batch, {"subject_conditioning": conditioning}, first)
+        pictures = self.draw(batch, {"subject_conditioning": conditioning}, first)
         side, references = pictures.shape[-1], batch["references"]
         shown = F.interpolate(to_pixels(references.flatten(0, 1)), size=(side, side), mode="area")
         shown = shown.unflatten(0, references.shape[:2])
@@ -182,4 +200,6 @@ class PersonalStage(DiffusionStage):
         return [*rows, list(pictures), *self.picture_rows(pictures, conditioning), list(to_pixels(batch["image"]))]
 
     def export(self, folder: Path) -> None:
-        self.folder.save("adapter", self.adapter)
+        adapter = assembled(self.adapter, keep=self.folder.writes)
+        if adapter is not None:
+            self.folder.save("adapter", adapter)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from anystory.models.router import routing_loss
 
 from ..components import ModelFolder
 from ..stream import Sample
+from ..validation import Tally, routing_overlap
 from .common import Share, read_options
 from .personal import PersonalOptions, PersonalStage
 
@@ -34,6 +37,8 @@ class RouterStage(PersonalStage):
     """The adapter's router; both encoders stay as stage 1 left them."""
 
     name = "router"
+    main_figure = "iou_refined"
+    larger_is_better = True
     options_type = RouterOptions
     options: RouterOptions
 
@@ -72,6 +77,17 @@ class RouterStage(PersonalStage):
             include_background=o.include_background,
         )
         return {"loss": loss + routing, "mse": plain, "routing": routing.detach()}
+
+    def held_out_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
+        return SubjectConditioning(encoded=encoded, record="loss")
+
+    def score_attention(self, attention_kwargs: dict[str, Any] | None, batch: Sample, tally: Tally) -> None:
+        """Overlap of the routing with the true masks, over all noise levels: `iou_coarse`, and `iou_refined`."""
+        assert attention_kwargs is not None
+        maps = attention_kwargs["subject_conditioning"].maps.values()
+        masks = self.instance_masks(batch)
+        tally.add("iou_coarse", *routing_overlap([m.coarse for m in maps], masks, batch["present"]))
+        tally.add("iou_refined", *routing_overlap([m.refined for m in maps], masks, batch["present"]))
 
     def picture_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
         return SubjectConditioning(encoded=encoded, guidance=True, record="pictures")

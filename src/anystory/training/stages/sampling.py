@@ -44,7 +44,7 @@ def sample_latents(
 
 
 def decode_latents(vae: Any, latents: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] of scaled latents: the inverse of `anystory.pipelines.encoding.encode_pixels`."""
+    """Pictures (B, 3, H, W) in [-1, 1] of scaled latents: the way back from `pipelines.encoding.encode_pixels`."""
     config = vae.config
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     latents = latents / config.scaling_factor

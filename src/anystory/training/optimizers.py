@@ -1,0 +1,73 @@
+"""The optimizer of a stage, and the fp32 weights it works on where they are not those that the device computes with."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .recipe import StageConfig
+
+
+def build_optimizer(config: StageConfig, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW over `parameters`, in their order.
+
+    Raises:
+        ValueError: 8 bits were asked for, and bitsandbytes is not installed.
+    """
+    settings: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "betas": config.betas,
+        "weight_decay": config.weight_decay,
+    }
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters.values(), fused=True, **settings)
+    try:
+        kinds: Any = import_module("bitsandbytes.optim")
+    except ImportError as error:
+        raise ValueError(
+            f"optimizer {config.optimizer!r} needs bitsandbytes: pip install 'anystory[8bit]', or take 'adamw'"
+        ) from error
+    kind = {"adamw8bit": kinds.AdamW8bit, "paged_adamw8bit": kinds.PagedAdamW8bit}[config.optimizer]
+    return kind(parameters.values(), **settings)
+
+
+class Masters:
+    """fp32 weights in main memory, while the device holds and computes with copies in a smaller type.
+
+    The device then needs 4 bytes per trained parameter (bf16 weight and gradient) where fp32 with AdamW needs 16.
+    Gradients move to main memory, into fp32, one parameter at a time as the backward pass finishes them, and are summed
+    there over the batches of a step; the device forgets them at once.
+
+    Args:
+        live: the stage's own parameters, by name; they become `dtype`.
+        dtype: what the device computes with.
+    """
+
+    def __init__(self, live: dict[str, nn.Parameter], dtype: torch.dtype) -> None:
+        self.live = live
+        self.parameters = {
+            name: nn.Parameter(value.detach().to("cpu", torch.float32, copy=True)) for name, value in live.items()
+        }
+        """The fp32 weights, by name; the optimizer's, the average's and the checkpoint's."""
+        for name, value in live.items():
+            value.data = value.data.to(dtype)
+            value.register_post_accumulate_grad_hook(self._taker(self.parameters[name]))
+
+    @staticmethod
+    def _taker(master: nn.Parameter) -> Any:
+        def take(live: Tensor) -> None:
+            assert live.grad is not None
+            gradient = live.grad.to("cpu", torch.float32)
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            live.grad = None
+
+        return take
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Give the device the weights as they are now."""
+        for name, value in self.live.items():
+            value.copy_(self.parameters[name])
