@@ -156,6 +156,6 @@ def replay_bad_step(stage: Stage, bad: BadStep, precision: Precision | None = No
             with forward_pass(device, precision or bad.precision):
                 found = stage(move(batch, device), torch.Generator(device=device).manual_seed(seed))
             (found["loss"] / len(bad.batches)).backward()
-            losses.append({key: float(value) for key, value in found.items()})
+            losses.append({key: float(value.detach()) for key, value in found.items()})
     norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), float("inf"))
     return Outcome(losses, float(norm))
