@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anystory.cli.drawing import DTYPES
+from anystory.cli.model_options import DTYPES
 
 SHARD = "2GB"
 """Largest file: as much is copied while it is written."""

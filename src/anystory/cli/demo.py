@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 import anystory
-from anystory.cli.drawing import Drawn, Job, Session, SubjectFiles, draw_job
+from anystory.cli.drawing import Drawn, Job, SubjectFiles, draw_job
+from anystory.cli.model_options import ModelOptions
+from anystory.cli.session import Session
 from anystory.files import atomic_write
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def demo(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; by default torch's own choice.")] = None,
 ) -> None:
     """Draw the demo: one subject, two subjects, and two of a kind, with their routing sheets and an overview."""
-    session = Session(model, threads=threads)
+    session = Session(ModelOptions(model=model, threads=threads))
     rows = []
     for case in demo_cases(steps):
         drawn = draw_job(session, case.job, range(seed, seed + num), out / case.name, title=case.title)

@@ -1,4 +1,4 @@
-"""What `generate`, `replay` and `demo` share: load a model once, draw pictures, write them with sheet and record.
+"""What `generate`, `replay` and `demo` share: draw pictures, write them with sheet and record.
 
 Nothing heavy is imported before it is needed.
 """
@@ -17,14 +17,11 @@ from anystory.files import atomic_write, sha256_file
 if TYPE_CHECKING:
     from PIL import Image
 
-    from anystory.cli.source import Source
+    from anystory.cli.session import Session
     from anystory.pipelines.record import FileRecord, PictureRecord, SubjectRecord
     from anystory.subjects import Subject
 
-__all__ = ["Drawn", "Job", "PhotoFiles", "Session", "SubjectFiles", "draw_job", "free_number"]
-
-DEVICES = ("cpu", "cuda", "mps")
-DTYPES = ("float32", "bfloat16", "float16")
+__all__ = ["Drawn", "Job", "PhotoFiles", "SubjectFiles", "draw_job", "free_number", "quiet_libraries"]
 
 
 class PhotoFiles(NamedTuple):
@@ -88,109 +85,6 @@ class Drawn:
     record: PictureRecord
     picture: Path
     sheet: Path | None
-
-
-class Start(NamedTuple):
-    """What a job starts from; see `Session.start`."""
-
-    pipe: Any
-    source: Source | None
-    arguments: dict[str, Any]
-
-
-class Session:
-    """A loaded model, ready to draw.
-
-    Args:
-        model: An embedded model's name, a folder, or a hub id.
-        adapter: The same for an adapter; None for the model's own.
-        device: One of `DEVICES`, "cuda:1" and the like.
-        dtype: One of `DTYPES`.
-        threads: Threads of the computation; None for torch's own choice. A picture's last bits depend on it, so it
-            goes into the record.
-
-    Raises:
-        ValueError: no such model, device or type.
-    """
-
-    def __init__(
-        self,
-        model: str = "mini",
-        adapter: str | None = None,
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-        threads: int | None = None,
-    ) -> None:
-        import torch
-
-        _check_device(device, dtype)
-        quiet_libraries()
-        from anystory.pipelines.sdxl import AnyStoryPipeline
-
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.model, self.adapter = absolute(model), None if adapter is None else absolute(adapter)
-        self.device, self.dtype = device, dtype
-        self.pipe = AnyStoryPipeline.from_pretrained(
-            self.model, adapter=self.adapter, dtype=getattr(torch, dtype), add_watermarker=False
-        ).to(device)
-        self.pipe.set_progress_bar_config(disable=True)
-        self.weights = self._weights()
-
-    def _weights(self) -> dict[str, str]:
-        from anystory.pipelines.record import weight_hashes
-
-        folders = {"model": local_folder(self.model)}
-        if self.adapter is not None:
-            folders["adapter"] = local_folder(self.adapter)
-        return weight_hashes(folders)
-
-    def unknown_words(self, prompt: str) -> list[str]:
-        """One line for each word of the prompt that the model does not know."""
-        from anystory.pipelines.vocabulary import unknown_words
-
-        return [
-            f"this model does not know the word {word!r}"
-            + (f"; it knows {', '.join(map(repr, nearest))}" if nearest else "")
-            for word, nearest in unknown_words(prompt, (self.pipe.tokenizer, self.pipe.tokenizer_2))
-        ]
-
-    def default(self, argument: str) -> Any:
-        """What the pipeline takes for an argument that is not given: the model's own value, or diffusers'."""
-        import inspect
-
-        from diffusers import StableDiffusionXLPipeline
-
-        standard = inspect.signature(StableDiffusionXLPipeline.__call__).parameters[argument].default
-        return self.pipe.config["default_call"].get(argument, standard)
-
-    def start(self, job: Job) -> Start:
-        """The pipeline that a job needs, on the same weights, and what it is called with besides prompt and subjects.
-
-        Raises:
-            ValueError: a picture or mask that cannot be used, or a size that the model cannot draw.
-        """
-        if job.image is None:
-            return Start(self.pipe, None, {"width": job.width, "height": job.height})
-        from anystory.cli.source import STRENGTH, drawing_size, load_source
-        from anystory.pipelines.inputs import check_size
-        from anystory.pipelines.sdxl import AnyStoryImg2ImgPipeline, AnyStoryInpaintPipeline
-
-        source = load_source(job.image, job.mask)
-        multiple = self.pipe.size_multiple
-        native = (self.pipe.default_sample_size * self.pipe.vae_scale_factor) ** 2
-        width, height = drawing_size(source.image.size, native, multiple)
-        width, height = job.width or width, job.height or height
-        check_size(height, width, multiple)
-        source = source.resized(width, height)
-        kind = "image" if source.mask is None else "mask"
-        usual = self.pipe.config["default_call"].get("strength", STRENGTH[kind])
-        arguments = {"image": source.image, "strength": usual if job.strength is None else job.strength}
-        if source.mask is None:
-            return Start(AnyStoryImg2ImgPipeline.from_pipe(self.pipe), source, arguments)
-        arguments |= {"mask_image": source.mask, "width": width, "height": height}
-        return Start(AnyStoryInpaintPipeline.from_pipe(self.pipe), source, arguments)
 
 
 def draw_job(
@@ -258,16 +152,13 @@ def draw_job(
                 image=_keep(job.image, out),
                 mask=_keep(job.mask, out),
                 strength=arguments.get("strength"),
-                model=session.model,
-                adapter=session.adapter,
-                device=session.device,
-                dtype=session.dtype,
                 weights=session.weights,
-                environment=environment(session.device),
+                environment=environment(session.options.device),
                 picture=picture.name,
                 picture_sha256=sha256_file(picture),
                 routing_sheet=sheet_path.name if sheet_path else None,
                 replay_of=replay_of,
+                **session.options.recorded,
             )
             save_record(record, picture.with_suffix(".json"))
             drawn.append(Drawn(image=image, record=record, picture=picture, sheet=sheet_path))
@@ -278,37 +169,6 @@ def free_number(out: Path) -> int:
     """The number after the highest in a folder of outputs, from 1."""
     taken = [re.match(r"(\d+)\b", path.name) for path in out.iterdir()] if out.is_dir() else []
     return max((int(match.group(1)) for match in taken if match), default=0) + 1
-
-
-def absolute(model: str) -> str:
-    """A model folder's absolute path, so that a record does not depend on where it is read; other names as they are."""
-    from anystory.pipelines.assets import embedded_models
-
-    return str(Path(model).resolve()) if model not in embedded_models() and Path(model).is_dir() else model
-
-
-def local_folder(model: str) -> str:
-    """Where the files of an embedded model, a folder, or a hub id that has been loaded lie."""
-    from anystory.pipelines.assets import resolve_model
-
-    found = resolve_model(model) if model.count("/") < 2 or Path(model).is_dir() else model
-    if Path(found).is_dir():
-        return found
-    from huggingface_hub import snapshot_download
-
-    owner, name, *inside = found.split("/")
-    return str(Path(snapshot_download(f"{owner}/{name}", local_files_only=True), *inside))
-
-
-def _check_device(device: str, dtype: str) -> None:
-    import torch
-
-    if device.split(":")[0] not in DEVICES:
-        raise ValueError(f"--device must be one of {', '.join(DEVICES)}, got {device!r}")
-    if dtype not in DTYPES:
-        raise ValueError(f"--dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {device}: this machine has no CUDA GPU that torch {torch.__version__} can use")
 
 
 def quiet_libraries() -> None:

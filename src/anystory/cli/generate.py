@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from anystory.cli.drawing import Job, PhotoFiles, Session, SubjectFiles, draw_job
+from anystory.cli.drawing import Job, PhotoFiles, SubjectFiles, draw_job
+from anystory.cli.model_options import ModelOptions, parse_loras
+from anystory.cli.session import Session
 from anystory.cli.source import load_source
 
 __all__ = ["generate"]
@@ -58,10 +60,36 @@ def generate(
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; by default the model's.")] = None,
     negative: Annotated[str | None, typer.Option(help="What not to draw.")] = None,
     size: Annotated[str | None, typer.Option(metavar="N|WxH", help="Size in pixels; by default the model's.")] = None,
-    model: Annotated[str, typer.Option(help="An embedded model (mini), a folder, or a hub id.")] = "mini",
+    model: Annotated[
+        str, typer.Option(help="An embedded model (mini), a folder, a hub id, or one .safetensors file of SDXL's kind.")
+    ] = "mini",
     adapter: Annotated[str | None, typer.Option(help="An adapter that is not the model's own: folder or id.")] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="For a single file: folder or id with the configuration files, if the hub is away."),
+    ] = None,
+    image_encoder: Annotated[
+        str | None, typer.Option(help="Folder or id; by default the model's, the adapter's, or CLIP ViT-H/14.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Variant of the model's weights: fp16.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A diffusers scheduler, such as UniPCMultistepScheduler; by default the model's.")
+    ] = None,
+    karras: Annotated[
+        bool | None, typer.Option("--karras/--no-karras", help="Karras' noise levels; by default the scheduler's.")
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH[:SCALE]", help="A LoRA on the model, .safetensors; 1 by default. Repeat it."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    offload: Annotated[
+        str, typer.Option(help="For little GPU memory: none, model (one at a time there), or sequential (one layer).")
+    ] = "none",
+    tiling: Annotated[
+        bool | None, typer.Option("--tiling/--no-tiling", help="VAE in tiles; by default when offloading.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; by default torch's own choice.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; nothing in it is overwritten.")] = Path("out"),
     sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw the sheet of routing maps.")] = True,
@@ -86,7 +114,23 @@ def generate(
         height=height,
     )
     check_pictures(job)  # a bad picture is told before a large model is loaded
-    session = Session(model, adapter, device=device, dtype=dtype, threads=threads)
+    session = Session(
+        ModelOptions(
+            model=model,
+            adapter=adapter,
+            config=config,
+            image_encoder=image_encoder,
+            variant=variant,
+            scheduler=scheduler,
+            karras=karras,
+            loras=parse_loras(lora or []),
+            device=device,
+            dtype=dtype,
+            offload=offload,
+            tiling=tiling,
+            threads=threads,
+        )
+    )
     for line in session.unknown_words(f"{prompt} {negative or ''}"):
         print(f"warning: {line}", file=sys.stderr)
     first = secrets.randbelow(2**31) if seed is None else seed

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anystory.cli.drawing import Drawn, Job, PhotoFiles, Session, SubjectFiles, draw_job
+from anystory.cli.drawing import Drawn, Job, PhotoFiles, SubjectFiles, draw_job
+from anystory.cli.model_options import ModelOptions
+from anystory.cli.session import Session
 
 if TYPE_CHECKING:
     from anystory.pipelines.record import FileRecord, PictureRecord
@@ -21,7 +24,11 @@ def replay(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; nothing in it is overwritten.")] = Path("replay"),
     model: Annotated[str | None, typer.Option(help="Where the model is now, if it has moved.")] = None,
     adapter: Annotated[str | None, typer.Option(help="Where the adapter is now, if it has moved.")] = None,
+    config: Annotated[str | None, typer.Option(help="Where a single file's configuration is now.")] = None,
+    image_encoder: Annotated[str | None, typer.Option(help="Where the image encoder is now.")] = None,
+    lora: Annotated[list[Path] | None, typer.Option(help="Where the LoRAs are now, in the recorded order.")] = None,
     device: Annotated[str | None, typer.Option(help="Another device than the recorded one.")] = None,
+    offload: Annotated[str | None, typer.Option(help="Another offloading than the recorded one.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Another number of threads.")] = None,
     sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw the sheet of routing maps.")] = True,
 ) -> None:
@@ -35,13 +42,8 @@ def replay(
     then = load_record(record)
     folder = record.parent
     changed = check_files(then.files, folder)
-    session = Session(
-        model or then.model,
-        adapter or then.adapter,
-        device=device or then.device,
-        dtype=then.dtype,
-        threads=threads or int(then.environment["threads"]),
-    )
+    places = {"model": model, "adapter": adapter, "config": config, "image_encoder": image_encoder}
+    session = Session(recorded_options(then, lora or (), **places, device=device, offload=offload, threads=threads))
     again = draw_job(
         session, recorded_job(then, folder), [then.seed], out, sheet=sheet, title="replaying", replay_of=str(record)
     )[0]
@@ -57,6 +59,27 @@ def replay(
         print(f"  {line}")
     if not same:
         raise typer.Exit(1)
+
+
+def recorded_options(record: PictureRecord, loras: Sequence[Path], **changes: Any) -> ModelOptions:
+    """What a record's picture was drawn with, but for what is given now (None: as recorded).
+
+    Args:
+        loras: Where the LoRAs are, each with its recorded scale; none: where they were.
+
+    Raises:
+        ValueError: another number of LoRAs than recorded.
+    """
+    options = ModelOptions.of_record(record)
+    options = replace(options, **{name: value for name, value in changes.items() if value is not None})
+    if options.device == "cpu" and changes.get("offload") is None:
+        options = replace(options, offload="none")  # it decides where weights wait, not what is drawn
+    if not loras:
+        return options
+    if len(loras) != len(options.loras):
+        raise ValueError(f"--lora is given {len(loras)} times, but the picture has {len(options.loras)} LoRAs")
+    moved = [replace(lora, file=str(path)) for lora, path in zip(options.loras, loras, strict=True)]
+    return replace(options, loras=tuple(moved))
 
 
 def recorded_job(record: PictureRecord, folder: Path) -> Job:

@@ -253,7 +253,7 @@ class AnyStoryMixin(OffloadMixin, ConversionMixin, LoadingMixin):
 
     def _check_parts(self, rows: Rows) -> None:
         if self.adapter is None:
-            raise ValueError("`subjects` need an adapter, and none is loaded: see from_pretrained(…, adapter=…)")
+            raise ValueError("`subjects` need an adapter, and none is loaded: name one with adapter=… or --adapter")
         fresh = any(isinstance(subject, Subject) for row in rows for subject in row)
         if fresh and (self.image_encoder is None or self.feature_extractor is None):
             raise ValueError("`subjects` need `image_encoder` and `feature_extractor`, and one of them is None")

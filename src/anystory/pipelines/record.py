@@ -19,6 +19,7 @@ from anystory.files import atomic_write, sha256_file
 
 __all__ = [
     "FileRecord",
+    "LoraRecord",
     "PhotoRecord",
     "PictureRecord",
     "SubjectRecord",
@@ -52,6 +53,15 @@ class FileRecord:
     sha256: str
     original: str
     """Where it was when the picture was drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraRecord:
+    """A LoRA on the base; its hash stands among the weights."""
+
+    file: str
+    """Its path (absolute in a record); nothing is copied."""
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +113,13 @@ class PictureRecord:
     height: int
     subjects: tuple[SubjectRecord, ...]
     model: str
-    """An embedded model's name, a folder (absolute), or a hub id."""
+    """An embedded model's name, a folder or single file (absolute), or a hub id."""
     adapter: str | None
-    """The same for an adapter that is not the model's own."""
+    """A folder or hub id of an adapter that is not the model's own."""
     device: str
     dtype: str
     weights: dict[str, str]
-    """SHA-256 of each file of model and adapter."""
+    """SHA-256 of each file of model, adapter and whatever else was named."""
     environment: dict[str, str]
     """See `environment`."""
     picture: str
@@ -121,6 +131,15 @@ class PictureRecord:
     mask: FileRecord | None = None
     """White where it was."""
     strength: float | None = None
+    # How the model was run; what each means stands in `cli.model_options`.
+    config: str | None = None
+    image_encoder: str | None = None
+    variant: str | None = None
+    scheduler: str | None = None
+    karras: bool | None = None
+    loras: tuple[LoraRecord, ...] = ()
+    offload: str = "none"
+    tiling: bool = False
     routing_sheet: str | None = None
     replay_of: str | None = None
 
@@ -157,6 +176,7 @@ def load_record(path: str | os.PathLike[str]) -> PictureRecord:
         raise ValueError(f"{path} is not a record of this version: expected a JSON object with format {FORMAT!r}")
     try:
         data["subjects"] = tuple(_subject(subject) for subject in data["subjects"])
+        data["loras"] = tuple(_build(LoraRecord, lora) for lora in data.get("loras", ()))
         return _build(PictureRecord, _with_files(data))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
@@ -194,18 +214,22 @@ def keep_file(path: str | os.PathLike[str], folder: Path, base: Path) -> FileRec
     return FileRecord(file=copy.relative_to(base).as_posix(), sha256=digest, original=str(path.resolve()))
 
 
-def weight_hashes(folders: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:
-    """SHA-256 of every weight, configuration and vocabulary file below model folders.
+def weight_hashes(places: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:
+    """SHA-256 of single files, and of every weight, configuration and vocabulary file below model folders.
 
     Args:
-        folders: A name for each folder ("model", "adapter"), which begins its files' names in the result.
+        places: A name for each folder or file ("model", "adapter"), which begins its files' names in the result; a
+            single file has this name and its own suffix, wherever it lies.
     """
-    return {
-        f"{name}/{path.relative_to(folder).as_posix()}": sha256_file(path)
-        for name, folder in folders.items()
-        for path in sorted(Path(folder).rglob("*"))
-        if path.suffix in _MODEL_FILES and path.is_file()
-    }
+    found = {}
+    for name, place in places.items():
+        if Path(place).is_file():
+            found[f"{name}{Path(place).suffix}"] = sha256_file(place)
+            continue
+        for path in sorted(Path(place).rglob("*")):
+            if path.suffix in _MODEL_FILES and path.is_file():
+                found[f"{name}/{path.relative_to(place).as_posix()}"] = sha256_file(path)
+    return found
 
 
 def environment(device: str) -> dict[str, str]:
