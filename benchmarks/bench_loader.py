@@ -12,8 +12,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from anystory.data.loader_speed import loader_speed
 from anystory.data.storyworld_writer import write_storyworld
+from anystory.training.loader_speed import loader_speed
 
 
 def main() -> None:

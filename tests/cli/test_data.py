@@ -47,6 +47,12 @@ def test_storyworld_then_check(tmp_path: Path) -> None:
     assert "drew 1 samples" in run("storyworld", "--out", tmp_path, "--n", "4", "--size", "32", "--workers", "0").output
 
 
+def test_inspect_writes_a_page(shards: Path, tmp_path: Path) -> None:
+    result = run("inspect", shards, "--out", tmp_path / "page", "--n", "2")
+    assert (result.exit_code, result.output) == (0, f"wrote {tmp_path / 'page' / 'index.html'}\n")
+    assert "&lt;b&gt;two&lt;/b&gt; things" in (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+
+
 def test_index_and_a_stale_one(shards: Path) -> None:
     (shards / INDEX_NAME).unlink()
     refused = run("check", shards)

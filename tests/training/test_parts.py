@@ -13,9 +13,9 @@ import torch
 from diffusers import DDPMScheduler, EulerDiscreteScheduler
 from torch import nn
 
+from anystory.data.augment import augment_reference
 from anystory.files import atomic_folder
 from anystory.subjects.arrays import rgba_on_white
-from anystory.training.augment import augment_reference
 from anystory.training.checkpoint import Progress
 from anystory.training.data import personal_sample
 from anystory.training.ema import NamedEMA

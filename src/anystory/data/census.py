@@ -88,6 +88,7 @@ def take_census(
     *,
     reader: SampleReader | None = None,
     seen: Callable[[int], None] = lambda _: None,
+    each: Callable[[int, LoadedSample], None] = lambda _, __: None,
 ) -> Census:
     """Read samples and count.
 
@@ -96,6 +97,7 @@ def take_census(
         indices: Which samples; None reads them all.
         reader: Reads them; None takes one with the default limits.
         seen: Is told after each sample how many were read.
+        each: Gets each good sample with its index.
     """
     reader = reader or SampleReader(source, limit=None)
     census = Census()
@@ -108,5 +110,6 @@ def take_census(
         else:
             census.tally.add(sample.key, None)
             census.add(sample)
+            each(index, sample)
         seen(census.tally.seen)
     return census

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anystory.data.augment import augment_reference
 from anystory.data.bad import BadSample, BadTally
 from anystory.data.order import EpochOrder
 from anystory.data.pixels import ReadLimits
@@ -23,7 +24,6 @@ from anystory.data.reference_squares import reference_square
 from anystory.data.sources import open_source
 from anystory.data.targets import choose_square, cut_square
 from anystory.subjects.arrays import rgba_on_white
-from anystory.training.augment import augment_reference
 
 if TYPE_CHECKING:
     from anystory.data.cache import SampleCache

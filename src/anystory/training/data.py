@@ -9,6 +9,7 @@ import random
 
 import numpy as np
 
+from anystory.data.augment import augment_reference
 from anystory.storyworld import dataset
 from anystory.storyworld.appearance import sample_appearance
 from anystory.storyworld.captions import words
@@ -19,7 +20,6 @@ from anystory.storyworld.rng import stream
 from anystory.storyworld.scene import sample_scene
 from anystory.subjects.arrays import rgba_on_white
 
-from .augment import augment_reference
 from .stream import Sample
 
 MOST_CHARACTERS = 4
