@@ -6,6 +6,7 @@ Outcomes come back to this process, which keeps them and writes the shards.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,9 @@ __all__ = ["run_on_ray"]
 
 _BLOCK = 16
 """Most items in a block: what is lost with a killed build, and what a worker sends back at once."""
+
+_BLOCK_BYTES = 16_000_000
+_RETRIES = 2
 
 
 def run_on_ray(
@@ -49,13 +53,16 @@ def run_on_ray(
     listed = {item.key: item for item in items}
     if not listed:
         return
-    Worker(plan, folder)  # what cannot work here need not be tried there
     mine = not ray.is_initialized()
     if mine:
         _connect(ray, address)
     try:
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
         context = data.DataContext.get_current()
         context.enable_progress_bars = False  # ours shows the build's
+        # Ray Data keeps room for a few such blocks per worker: with its default of 128 MB small machines never start.
+        context.target_max_block_size = _BLOCK_BYTES
+        context.max_errored_blocks = -1  # what does not come back is rejected below, not the whole build
         cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
         blocks = min(len(listed), max(4 * cpus, -(-len(listed) // _BLOCK)))
         rows = [{"item": item.model_dump_json()} for item in listed.values()]
@@ -65,9 +72,13 @@ def run_on_ray(
             num_cpus=1,
             num_gpus=gpus,
             compute=data.ActorPoolStrategy(min_size=1, max_size=min(cpus, blocks)),
+            # A picture that crashes its decoder must not do so for ever.
+            max_task_retries=_RETRIES,
         )
         for row in mapped.iter_rows():
-            yield listed[row["key"]], row["outcome"]
+            yield listed.pop(row["key"]), row["outcome"]
+        for item in listed.values():
+            yield item, failed(item, plan.digest(), "a worker of the Ray cluster ended with it, or with its neighbours")
     except ray.exceptions.RayError as error:
         raise ValueError(f"the Ray cluster at {address!r} could not do it: {_reason(error)}") from error
     finally:
