@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on(shards: Path, tmp_path: Path) -> None:
     other = Encoders(seed=1)
     (tmp_path / "parts" / INDEX_NAME).unlink()
     with pytest.raises(ValueError, match="the beginning of a cache of something else: the encoder text is"):
-        write_cache(tmp_path / "parts", data, other, **(options | {"encoders": other.hashes}))
+        write_cache(tmp_path / "parts", data, other, **{**options, "encoders": other.hashes})
 
 
 def test_a_stale_cache_is_refused_and_says_why(shards: Path, tmp_path: Path) -> None:
@@ -127,12 +127,13 @@ def test_a_stale_cache_is_refused_and_says_why(shards: Path, tmp_path: Path) -> 
     with pytest.raises(ValueError, match="the encoder text is .* there and missing here"):
         SampleCache.open(tmp_path / "cache", encoders={"vae": encoders.hashes["vae"]})
     cache = SampleCache.open(tmp_path / "cache", encoders=encoders.hashes)
-    for changes, words in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"resolution": 24}, "resolution is 32 there and 24 here"),
         ({"seed": 7}, "seed is 0 there and 7 here"),
         ({"flip": True}, "flip is false there and true here"),
         ({"fixed_crop": False}, "fixed_crop=True"),
-    ):
+    ]
+    for changes, words in cases:
         with pytest.raises(ValueError, match=words):
             TrainingSet(shards, **(SETTINGS | changes), cache=cache)
     with ShardWriter(shards, "set", max_samples=4) as writer:

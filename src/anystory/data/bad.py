@@ -21,7 +21,6 @@ Reason = Literal[
     "overlapping_masks",
     "empty_reference",
     "empty_caption",
-    "no_mask",
     "outside_crop",
 ]
 """Short names for counting; the message beside one says what exactly is wrong."""

@@ -21,7 +21,7 @@ def reference_square(rgba: np.ndarray, size: int) -> np.ndarray:
     """
     over_white, matte, _ = fit_to_square(np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3]), size)
     square = np.empty((size, size, 4), np.uint8)
-    square[..., :3] = over_white
+    square[..., :3] = np.asarray(over_white)
     square[..., 3] = np.rint(matte * 255)
     # Off the white again: what turns and shrinks the subject afterwards must not carry a white seam along.
     seam = (square[..., 3] > 0) & (square[..., 3] < 255)
