@@ -34,7 +34,7 @@ from .options import Budget, RunOptions, finished_at
 from .prerender import draw_ahead
 from .progress import TrainingProgress
 from .recipe import StageConfig
-from .rescue import save_bad_step
+from .rescue import bad_step_sentence, save_bad_step
 from .runlog import RunLog
 from .schedules import learning_rate
 from .sharding import is_sharded
@@ -103,9 +103,10 @@ def train(
     log = RunLog(folder, progress, enabled=chief)
     bar = TrainingProgress(stage.name, enabled=chief and not options.quiet)
     watch = FiniteWatch(trained.optimizer, trained.device)
-    start, before = time.monotonic(), progress.seconds
+    start, before, began = time.monotonic(), progress.seconds, progress.step
     last_checkpoint = start
     signal_number = 0
+    figure: Figure | None = None
     validated: dict[str, float] = {}
 
     def give_up_on(bad: WatchedStep | None) -> None:
@@ -118,7 +119,7 @@ def train(
                 rank=rank,
                 checkpoint=find_checkpoint(folder),
             )
-            raise NotFinite(_not_finite(stage.name, bad, folder, options))
+            raise NotFinite(bad_step_sentence(stage.name, bad, folder, options.precision))
 
     def checkpoint(figure: Figure | None = None) -> None:
         give_up_on(watch.settle())
@@ -183,17 +184,16 @@ def train(
                 if progress.step % config.sample_every == 0 and not sharded:  # pictures need whole weights
                     with trained.averaged(), uncompiled():
                         log.picture(stage.sample_picture(), progress)
-                figure = None
-                if config.validate_every and (
-                    progress.step % config.validate_every == 0 or budget.spent(progress) >= 1
-                ):
-                    figure = validate()
-                due = time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes
+                figure = validate() if config.validate_every and progress.step % config.validate_every == 0 else None
+                due = time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes and budget.spent(progress) < 1
                 due = due or (figure is not None and figure.beats(store.best()))
                 if _chiefs_word(accelerator, due) if sharded else due:
                     checkpoint(figure)
                     last_checkpoint = time.monotonic()
-            checkpoint()
+            ended = not signal_number and progress.step > began
+            if ended and figure is None and config.validate_every and (chief or sharded):
+                figure = validate()
+            checkpoint(figure)
             if signal_number:
                 bar.note(f"stopped at step {progress.step}: go on with anystory train resume {options.out}")
                 raise interruption(signal_number)
@@ -223,20 +223,6 @@ def _newest(store: Checkpoints, accelerator: Accelerator) -> Path | None:
     if accelerator.num_processes > 1:
         broadcast_object_list(found)
     return found[0]
-
-
-def _not_finite(name: str, bad: WatchedStep, folder: Path, options: RunOptions) -> str:
-    """What a person is told of a step that went wrong."""
-    values = ", ".join(f"{float(part.losses['loss']):g}" for part in bad.parts)
-    last = find_checkpoint(folder)
-    assert bad.norm is not None
-    return (
-        f"stage {name!r} stopped at step {bad.step}: its loss is {values}, its gradient's norm {float(bad.norm):g}. "
-        f"The batch is in {folder / f'nan-step-{bad.step}'}; "
-        f"{f'the last checkpoint is {last.name}' if last else 'there is no checkpoint yet'}. "
-        "The same run meets the same step again: lower learning_rate in the recipe"
-        f"{'' if options.precision == 'fp32' else ', or take --precision fp32'}, and go on with --resume"
-    )
 
 
 def _batches(

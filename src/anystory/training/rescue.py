@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from anystory.files import atomic_folder
 
+from .checkpoints import find_checkpoint
 from .devices import Precision, forward_pass
 from .finite import WatchedStep
 from .stage import Stage, move
@@ -101,6 +102,20 @@ def save_bad_step(
             stored = {name: value.detach().cpu().contiguous().clone() for name, value in parameters.items()}
             save_file(stored, fresh / _PARAMETERS)
         (fresh / _RECORD).write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
+
+
+def bad_step_sentence(name: str, bad: WatchedStep, stage: Path, precision: Precision) -> str:
+    """What a person is told of a step that went wrong in stage `name`, whose folder is `stage`."""
+    assert bad.norm is not None
+    values = ", ".join(f"{float(part.losses['loss']):g}" for part in bad.parts)
+    last = find_checkpoint(stage)
+    return (
+        f"stage {name!r} stopped at step {bad.step}: its loss is {values}, its gradient's norm {float(bad.norm):g}. "
+        f"The batch is in {stage / f'nan-step-{bad.step}'}; "
+        f"{f'the last checkpoint is {last.name}' if last else 'there is no checkpoint yet'}. "
+        "The same run meets the same step again: lower learning_rate in the recipe"
+        f"{'' if precision == 'fp32' else ', or take --precision fp32'}, and go on with --resume"
+    )
 
 
 def load_bad_step(folder: Path) -> BadStep:
