@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -22,6 +23,9 @@ class EncoderOptions(PersonalOptions):
 
     gate: Literal["paper", "masks"] = "masks"
     """`paper`: one subject per sample, on every pixel. `masks`: true instances, the rest is the background's."""
+    router_share: Share = 0.0
+    """Share of the steps in which the adapter's router, as it is, decides instead of `gate`. True masks are sharper than
+    what the encoders meet when a picture is drawn; of use once a router has been trained. The paper's is 0."""
     free_drop: Share = 0.05
     """Share of samples seen as the unconditional half sees them: no text, the background slot everywhere (D8)."""
 
@@ -60,11 +64,17 @@ class EncoderStage(PersonalStage):
             torch.rand(count, generator=generator, device=device) < share
             for share in (self.options.free_drop, self.options.caption_drop, self.options.clip_drop)
         )
-        nobody = torch.zeros_like(gates)
-        nobody[:, -1] = 1
-        gates = torch.where(free[:, None, None, None], nobody, gates)
         encoded = self.encode_subjects(batch).drop_clip(clip_drop)
-        conditioning = SubjectConditioning(encoded=encoded, gate_masks=gates)
+        share = self.options.router_share
+        if share and torch.rand((), generator=generator, device=device) < share:
+            present = encoded.present.clone()
+            present[:, :-1] &= ~free[:, None]
+            conditioning = self.conditioning_type(encoded=replace(encoded, present=present))
+        else:
+            nobody = torch.zeros_like(gates)
+            nobody[:, -1] = 1
+            gates = torch.where(free[:, None, None, None], nobody, gates)
+            conditioning = self.conditioning_type(encoded=encoded, gate_masks=gates)
         loss, plain = self.diffusion(batch, generator, conditioning, text_drop | free)
         return {"loss": loss, "mse": plain}
 
