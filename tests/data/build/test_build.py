@@ -131,10 +131,7 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(many, tmp_path, wor
     seen = []
     command = [sys.executable, str(script), str(many), str(workers), *LOW, "write.max_samples=7"]
     for least in (3, 60):
-        process = subprocess.Popen(
-            [sys.executable, str(script), str(many), str(Path(__file__).parents[2]), str(workers)],
-            start_new_session=True,
-        )
+        process = subprocess.Popen(command, start_new_session=True)
         while process.poll() is None and len(list(work.rglob("*.zip"))) < min(least, 30):
             time.sleep(0.005)
         while least == 60 and process.poll() is None and not list(out.glob("*.tar")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -23,7 +23,7 @@ from anystory.progress import LoggedBar
 
 __all__ = ["BuildPlaces", "Runner", "Todo", "build", "find_todo", "runner"]
 
-Runner: TypeAlias = Callable[[Plan, Path, Iterable[Item]], Iterator[tuple[Item, bytes]]]
+Runner: TypeAlias = Callable[[Plan, Path, Sequence[Item]], Iterator[tuple[Item, bytes]]]
 """Takes items through a plan: each with its outcome, in any order."""
 
 _ENOUGH = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -18,7 +18,7 @@ from anystory.data.build.worker import Worker, failed
 __all__ = ["run_here", "run_in_processes"]
 
 
-def run_here(plan: Plan, folder: Path, items: Iterable[Item]) -> Iterator[tuple[Item, bytes]]:
+def run_here(plan: Plan, folder: Path, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
     """Each item and its outcome, one after another in this process.
 
     Raises:
@@ -29,7 +29,7 @@ def run_here(plan: Plan, folder: Path, items: Iterable[Item]) -> Iterator[tuple[
         yield item, worker(item)
 
 
-def run_in_processes(plan: Plan, folder: Path, items: Iterable[Item], workers: int) -> Iterator[tuple[Item, bytes]]:
+def run_in_processes(plan: Plan, folder: Path, items: Sequence[Item], workers: int) -> Iterator[tuple[Item, bytes]]:
     """Each item and its outcome, in the order in which they are done.
 
     An item that kills its process (a decoder that crashes, memory that runs out) is rejected with that as its reason,
@@ -40,7 +40,7 @@ def run_in_processes(plan: Plan, folder: Path, items: Iterable[Item], workers: i
     """
     digest = plan.digest()
     left = iter(items)
-    pool = [_Process(plan, folder) for _ in range(workers)]
+    pool = [_Process(plan, folder) for _ in range(min(workers, len(items)))]
     try:
         for process in pool:
             process.give(next(left, None))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ _RETRIES = 2
 
 
 def run_on_ray(
-    plan: Plan, folder: Path, items: Iterable[Item], address: str, *, gpus: float = 0.0
+    plan: Plan, folder: Path, items: Sequence[Item], address: str, *, gpus: float = 0.0
 ) -> Iterator[tuple[Item, bytes]]:
     """Each item and its outcome, in any order.
 
