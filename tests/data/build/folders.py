@@ -18,6 +18,23 @@ SIZE = 96
 LOW = ["filter.least_side=64", "filter.least_sharpness=0"]
 """Settings for the tests' small drawings."""
 
+DEADLY = """
+import os
+from anystory.data.build.steps.pair import PairOptions
+
+class Deadly:
+    name, version, Options = "deadly", 1, PairOptions
+
+    def __init__(self, options):
+        self.options = options
+
+    def __call__(self, candidate):
+        if candidate.key.startswith("bob") and not os.path.exists(os.environ["SPARE"]):
+            os._exit(7)
+        return [candidate]
+"""
+"""A module with a step of one's own that ends its process at Bob, unless the file $SPARE is there."""
+
 
 def identity(number: int) -> Identity:
     return sample_identity(stream("tests of data build", number), load_level(1))

@@ -19,7 +19,7 @@ from anystory.data.build.plan import Plan, default_plan, with_settings
 from anystory.data.build.report import Report
 from anystory.data.reading import read_sample
 from anystory.data.shards import ShardSet
-from data.build.folders import LOW, POSES, drawn, identity, save
+from data.build.folders import DEADLY, LOW, POSES, drawn, identity, save
 
 
 def plan_of(kind: str = "subjects", *settings: str) -> Plan:
@@ -193,16 +193,7 @@ def test_too_many_bad_items_stop_the_build_with_a_sentence(many):
 
 
 def test_a_worker_that_dies_costs_one_item_and_is_tried_again(photos, tmp_path, monkeypatch):
-    (tmp_path / "deadly_step.py").write_text(
-        "import os\n"
-        "from anystory.data.build.steps.pair import PairOptions\n"
-        "class Deadly:\n"
-        "    name, version, Options = 'deadly', 1, PairOptions\n"
-        "    def __init__(self, options): self.options = options\n"
-        "    def __call__(self, candidate):\n"
-        "        if candidate.key.startswith('bob') and not os.path.exists(os.environ['SPARE']): os._exit(7)\n"
-        "        return [candidate]\n"
-    )
+    (tmp_path / "deadly_step.py").write_text(DEADLY)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("SPARE", str(tmp_path / "spare"))

@@ -13,16 +13,20 @@ from typer.testing import CliRunner
 from anystory.cli import app
 from anystory.data.build.build import BuildPlaces, build, runner
 from anystory.data.build.plan import default_plan, with_settings
-from data.build.folders import LOW
+from data.build.folders import DEADLY, LOW
 
 NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'anystory[ray]'")
 
 
 @pytest.mark.slow
 @NO_RAY
-def test_a_ray_cluster_of_two_nodes_writes_the_same_shards(photos, monkeypatch):
+def test_a_ray_cluster_of_two_nodes_writes_the_same_shards(photos, tmp_path, monkeypatch):
     for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_enable_metrics_collection", "0")):
         monkeypatch.setenv(name, value)
+    (tmp_path / "deadly_step.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the cluster's workers
+    monkeypatch.setenv("SPARE", str(tmp_path / "spare"))
     plan = with_settings(default_plan("subjects"), LOW)
     (photos / "ann" / "broken.png").write_bytes(b"no picture")
     build(plan, BuildPlaces(photos, photos.parent / "here", photos.parent / "here.work"), quiet=True)
@@ -36,10 +40,16 @@ def test_a_ray_cluster_of_two_nodes_writes_the_same_shards(photos, monkeypatch):
         settings = [word for setting in LOW for word in ("--set", setting)]
         out = str(photos.parent / "there")
         said = CliRunner().invoke(app, ["data", "build", str(photos), "--out", out, "--ray", "auto", *settings])
+        deadly = with_settings(
+            {**default_plan("subjects"), "steps": ["segment", "deadly_step:Deadly", "filter", "pair", "caption"]}, LOW
+        )
+        places = BuildPlaces(photos, photos.parent / "dead", photos.parent / "dead.work")
+        report = build(deadly, places, runner(1, cluster.address), quiet=True)
     finally:
         cluster.shutdown()
     assert said.exit_code == 0, said.output
     assert "9 samples of 3 items" in said.output
+    assert (report.rejected["failed"]["item"], report.samples) == (1, 6), "Bob cost his worker, and nothing else"
     for name in ("samples-000000.tar", "report.json", "build.json"):
         assert (photos.parent / "there" / name).read_bytes() == (photos.parent / "here" / name).read_bytes()
 

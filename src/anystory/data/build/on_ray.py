@@ -73,7 +73,7 @@ def run_on_ray(
             num_gpus=gpus,
             compute=data.ActorPoolStrategy(min_size=1, max_size=min(cpus, blocks)),
             # A picture that crashes its decoder must not do so for ever.
-            max_task_retries=_RETRIES,
+            ray_remote_args_fn=lambda: {"max_task_retries": _RETRIES},
         )
         for row in mapped.iter_rows():
             yield listed.pop(row["key"]), row["outcome"]
