@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from anystory.cli import app
+from cli.sdxl_files import SdxlFiles, write_sdxl_files
 from pipelines import helpers
 
 
@@ -17,6 +20,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     helpers.pipeline("mini", default_call={"num_inference_steps": 3, "guidance_scale": 4.0}).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> SdxlFiles:
+    """A tiny SDXL and IP-Adapter-Plus as they are published."""
+    return write_sdxl_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="session")
+def adapter(files: SdxlFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `anystory adapter init` makes of these."""
+    out = tmp_path_factory.mktemp("made") / "adapter"
+    given = ["--base", files.base, "--ip-adapter", files.ip_adapter, "--out", out]
+    options = [*map(str, given), "--reference-size", "32", "--dtype", "float32"]
+    result = CliRunner().invoke(app, ["adapter", "init", *options])
+    assert result.exit_code == 0, result.output
+    return out
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,8 @@ from anystory import cli
 from anystory.models import SubjectAdapter
 from anystory.models.checksums import read_sums
 from anystory.pipelines.sdxl import AnyStoryPipeline
-from cli.sdxl_files import SdxlFiles, write_sdxl_files
+from cli.sdxl_files import SdxlFiles
 from pipelines.helpers import draw, subject
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory) -> SdxlFiles:
-    return write_sdxl_files(tmp_path_factory.mktemp("files"))
 
 
 def init(*arguments: object):
@@ -32,13 +26,6 @@ def made(files: SdxlFiles, out: Path, *arguments: object) -> SubjectAdapter:
     result = init("--base", files.base, "--ip-adapter", files.ip_adapter, "--out", out, *arguments)
     assert result.exit_code == 0, result.output
     return SubjectAdapter.from_pretrained(out, torch_dtype=torch.float32)
-
-
-@pytest.fixture(scope="module")
-def adapter(files, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("made") / "adapter"
-    made(files, out, "--dtype", "float32")
-    return out
 
 
 def test_what_is_made_and_said(files, adapter, tmp_path):
@@ -145,48 +132,3 @@ def test_an_existing_folder_is_not_overwritten(files, tmp_path):
     assert result.exit_code == 2
     assert "exists already and is not empty" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-
-
-# --- docs/sdxl.md ---
-
-GUIDE = Path(__file__).parents[2] / "docs" / "sdxl.md"
-
-
-def test_the_guides_python_runs(files, adapter, tmp_path, monkeypatch):
-    """Its own text, on tiny files: only what cannot be here (names in the hub, half precision, a GPU) is exchanged."""
-    from cli.conftest import give_references
-
-    monkeypatch.chdir(give_references(tmp_path))
-    (tmp_path / "red.png").rename(tmp_path / "fox.png")
-    (tmp_path / "blue.png").rename(tmp_path / "robot.png")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL))
-    for theirs, ours in {
-        '"stabilityai/stable-diffusion-xl-base-1.0"': repr(str(files.base)),
-        '"juggernaut.safetensors"': f"{str(files.single)!r}, config={str(files.config)!r}",
-        'adapter="sdxl-adapter"': f"adapter={str(adapter)!r}, image_encoder={str(files.image_encoder)!r}",
-        "torch.float16": "torch.float32",
-        "pipe.enable_model_cpu_offload()": "pipe.set_progress_bar_config(disable=True)",
-        "subjects=[fox, robot]": "subjects=[fox, robot], num_inference_steps=2",
-    }.items():
-        assert theirs in code, theirs
-        code = code.replace(theirs, ours)
-    exec(compile(code, str(GUIDE), "exec"), {})
-    assert (tmp_path / "beach.png").is_file()
-    assert (tmp_path / "juggernaut" / "adapter" / "config.json").is_file()
-
-
-def test_the_guides_commands_and_options_exist():
-    text = GUIDE.read_text().replace("\\\n", " ")
-    commands = re.findall(r"^    anystory (adapter|models) (\w+)(.*)$", text, flags=re.MULTILINE)
-    assert {(verb, name) for verb, name, _ in commands} == {
-        ("adapter", "init"),
-        *(("models", name) for name in ("verify", "info", "list")),
-    }
-    for verb, name, rest in commands:
-        help_text = CliRunner().invoke(cli.app, [verb, name, "--help"], env={"COLUMNS": "200"}).output
-        for option in re.findall(r"--[a-z-]+", rest):
-            assert option in help_text
-    help_text = CliRunner().invoke(cli.app, ["adapter", "init", "--help"], env={"COLUMNS": "200"}).output
-    for option in ("--config", "--tokens", "--reference-size"):
-        assert f"`{option}" in text
-        assert option in help_text

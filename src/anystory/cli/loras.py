@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ def add_loras(pipe: Any, loras: Sequence[LoraRecord]) -> None:
         name = f"lora-{number}"
         folder, file = Path(lora.file).parent, Path(lora.file).name
         try:
-            pipe.load_lora_weights(str(folder), weight_name=file, adapter_name=name, use_safetensors=True)
+            with warnings.catch_warnings():
+                # peft's word on a second LoRA, which is what is asked for.
+                warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+                pipe.load_lora_weights(str(folder), weight_name=file, adapter_name=name, use_safetensors=True)
         except (ValueError, KeyError, RuntimeError, OSError) as error:
             raise ValueError(f"--lora {lora.file} does not fit this model: {first_line(error)}") from error
         # Weights for layers that the model does not have are passed over with a warning.

@@ -1,0 +1,380 @@
+"""`anystory generate` and `replay`: which model draws, with which scheduler and LoRAs, offloaded or not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from anystory import AnyStoryImg2ImgPipeline, AnyStoryInpaintPipeline, AnyStoryPipeline, Subject
+from anystory.cli.drawing import Job, SubjectFiles
+from anystory.cli.model_options import ModelOptions, parse_loras
+from anystory.cli.schedulers import check_scheduler, rescheduled, scheduler_names
+from anystory.cli.session import Session
+from anystory.files import sha256_file
+from anystory.pipelines.offload import OffloadMixin
+from anystory.pipelines.record import LoraRecord
+from pipelines.helpers import unet
+
+from .test_generate import generate, run
+
+
+def picture(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def record_of(out: Path) -> dict[str, Any]:
+    return json.loads((out / "0001.json").read_text())
+
+
+def generated(model: Path, out: Path, *arguments: Any) -> np.ndarray:
+    """What a command draws."""
+    result = generate(model, out, *arguments)
+    assert result.exit_code == 0, result.output
+    return picture(out / "0001.png")
+
+
+def drawn(pipe: Any, references: Path, **arguments: Any) -> np.ndarray:
+    """What a pipeline draws of `red.png` with the seed of `generate`."""
+    pipe.set_progress_bar_config(disable=True)
+    given = {"subjects": [Subject(references / "red.png")], "generator": torch.Generator().manual_seed(5)} | arguments
+    return np.asarray(pipe("f r", **given).images[0])
+
+
+def replayed(record: Path, out: Path, *arguments: Any) -> str:
+    """What a replay says; it has to be the same picture."""
+    result = run("replay", record, "--out", out, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "the same picture, byte for byte" in result.stdout
+    return result.stdout
+
+
+# --- models in other forms ---
+
+
+def test_a_variant(files, adapter, references, tmp_path):
+    """A folder with nothing but the variant: without its name there are no weights."""
+    base = tmp_path / "base"
+    shutil.copytree(files.base, base)
+    for path in base.rglob("*.safetensors"):
+        if ".fp16." not in path.name:
+            path.unlink()
+    given = ["--adapter", adapter, "--image-encoder", files.image_encoder, "-s", references / "red.png", "--steps", 2]
+    assert generate(base, tmp_path / "none", *given).exit_code == 2
+    out = tmp_path / "out"
+    found = generated(base, out, *given, "--variant", "fp16")
+    pipe = AnyStoryPipeline.from_pretrained(
+        files.base, adapter=adapter, image_encoder=files.image_encoder, variant="fp16", add_watermarker=False
+    )
+    np.testing.assert_array_equal(found, drawn(pipe, references, num_inference_steps=2))
+    assert record_of(out)["variant"] == "fp16"
+    replayed(out / "0001.json", tmp_path / "again")
+
+
+def test_a_single_file_draws_what_its_folder_draws_and_is_replayed_where_it_went(files, adapter, references, tmp_path):
+    given = ["--adapter", adapter, "--image-encoder", files.image_encoder, "-s", references / "red.png", "--steps", 2]
+    one, out = tmp_path / "one.safetensors", tmp_path / "out"
+    shutil.copy(files.single, one)
+    expected = generated(files.base, tmp_path / "folder", *given)
+    np.testing.assert_array_equal(generated(one, out, *given, "--config", files.config), expected)
+    record = record_of(out)
+    assert (record["model"], record["config"]) == (str(one), str(files.config))
+    assert record["image_encoder"] == str(files.image_encoder)
+    assert record["weights"]["model.safetensors"] == sha256_file(one)
+    parts = {name.split("/")[0] for name in record["weights"]}
+    assert parts == {"model.safetensors", "adapter", "config", "image_encoder"}
+    replayed(out / "0001.json", tmp_path / "again")
+
+    moved = one.rename(tmp_path / "moved.safetensors")
+    gone = run("replay", out / "0001.json", "--out", tmp_path / "gone")
+    assert gone.exit_code == 2
+    assert f"{one}: No such file" in gone.stderr
+    replayed(out / "0001.json", tmp_path / "there", "--model", moved)
+
+
+def test_the_fetched_image_encoder_is_hashed_too(files, adapter, references, tmp_path, monkeypatch):
+    for place in ("parts", "loading"):
+        monkeypatch.setattr(f"anystory.pipelines.{place}.SDXL_IMAGE_ENCODER", str(files.image_encoder))
+    generated(files.base, tmp_path / "out", "--adapter", adapter, "-s", references / "red.png", "--steps", 1)
+    record = record_of(tmp_path / "out")
+    assert record["image_encoder"] is None
+    digest = sha256_file(files.image_encoder / "model.safetensors")
+    assert record["weights"]["image_encoder/model.safetensors"] == digest
+
+
+def test_a_record_from_before_these_options_is_replayed(model, references, tmp_path):
+    out = tmp_path / "out"
+    generated(model, out, "-s", references / "red.png")
+    record = record_of(out)
+    for name in ("config", "image_encoder", "variant", "scheduler", "karras", "loras", "offload", "tiling"):
+        del record[name]
+    (out / "0001.json").write_text(json.dumps(record))
+    replayed(out / "0001.json", tmp_path / "again")
+
+
+# --- offloading ---
+
+
+@pytest.fixture
+def offloaded(monkeypatch) -> list[tuple[str, str]]:
+    """Lets the CPU be the device to which weights come; which pipeline's weights, and how, is noted."""
+    seen: list[tuple[str, str]] = []
+    offload = accelerate.cpu_offload
+    monkeypatch.setattr(ModelOptions, "_check_device", lambda self: None)
+    # diffusers numbers its device; accelerate takes "cpu:0" for another one than "cpu" and fails on the difference.
+    monkeypatch.setattr(
+        accelerate, "cpu_offload", lambda model, device, **more: offload(model, torch.device("cpu"), **more)
+    )
+    for way in ("model", "sequential"):
+        name = f"enable_{way}_cpu_offload"
+        ours = getattr(OffloadMixin, name)
+
+        def enabled(self, *args, enable=ours, way=way, **kwargs):
+            if seen[-1:] != [(way, type(self).__name__)]:  # diffusers enables it anew after each call
+                seen.append((way, type(self).__name__))
+            enable(self, *args, **kwargs)
+
+        monkeypatch.setattr(OffloadMixin, name, enabled)
+    return seen
+
+
+@pytest.mark.parametrize("way", ["model", "sequential"])
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ([], AnyStoryPipeline),
+        (["--image", "blue.png"], AnyStoryImg2ImgPipeline),
+        (["--image", "blue.png", "--mask", "blue-mask.png"], AnyStoryInpaintPipeline),
+    ],
+)
+def test_offloading_draws_the_same(model, references, tmp_path, monkeypatch, offloaded, way, given, kind):
+    monkeypatch.chdir(references)
+    given = ["-s", "red.png", *given]
+    plain = generated(model, tmp_path / "plain", *given)
+    assert not offloaded
+    out = tmp_path / "out"
+    np.testing.assert_array_equal(generated(model, out, *given, "--offload", way), plain)
+    assert offloaded == [(way, kind.__name__)]
+    assert record_of(out)["offload"] == way
+    offloaded.clear()
+    replayed(out / "0001.json", tmp_path / "plainly")  # on the CPU there is nothing to offload
+    assert not offloaded
+    replayed(out / "0001.json", tmp_path / "again", "--offload", way)
+    assert offloaded == [(way, kind.__name__)]
+
+
+@pytest.mark.parametrize("way", ["model", "sequential"])
+def test_a_session_goes_from_one_pipeline_to_another(model, references, offloaded, way):
+    """Hooks belong to a pipeline, weights to all: each job finds the hooks of its own."""
+    session = Session(ModelOptions(model=str(model), offload=way))
+    red = SubjectFiles(image=references / "red.png", settings={})
+    text, over = Job(prompt="f", subjects=(red,)), Job(prompt="f", subjects=(red,), image=references / "blue.png")
+
+    def draw(job: Job) -> np.ndarray:
+        pipe, _, arguments = session.start(job)
+        encoded = pipe.encode_subjects([subject.subject() for subject in job.subjects])
+        generator = torch.Generator().manual_seed(5)
+        return np.asarray(pipe("f", subjects=encoded, generator=generator, **arguments).images[0])
+
+    first = draw(text)
+    draw(over)
+    np.testing.assert_array_equal(draw(text), first)
+    draw(text)
+    names = ["AnyStoryPipeline", "AnyStoryImg2ImgPipeline", "AnyStoryPipeline"]
+    assert offloaded == [(way, name) for name in names]
+
+
+def test_the_vae_tiles_when_offloading_or_asked_to(files, model, offloaded):
+    def vae(**options: Any) -> tuple[Any, bool | None]:
+        session = Session(ModelOptions(model=str(files.base), **options))
+        return session.pipe.vae, session.options.tiling
+
+    given: list[tuple[dict[str, Any], bool]] = [
+        ({}, False),
+        ({"tiling": True}, True),
+        ({"offload": "model"}, True),
+        ({"offload": "model", "tiling": False}, False),
+    ]
+    for options, tiles in given:
+        found, recorded = vae(**options)
+        assert (found.use_tiling, found.use_slicing, recorded) == (tiles,) * 3
+    assert Session(ModelOptions(model=str(model), offload="model")).options.tiling is False  # its VAE cannot
+
+
+# --- schedulers ---
+
+
+def test_a_scheduler_with_the_settings_of_the_models_own(model, references, tmp_path):
+    from diffusers import DPMSolverMultistepScheduler
+
+    out = tmp_path / "out"
+    given = ["-s", references / "red.png", "--scheduler", "DPMSolverMultistepScheduler"]
+    found = generated(model, out, *given, "--karras")
+    pipe = AnyStoryPipeline.from_pretrained(model, add_watermarker=False)
+    own = pipe.scheduler.config
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(own, use_karras_sigmas=True)
+    assert pipe.scheduler.config["prediction_type"] == own["prediction_type"] == "v_prediction"
+    np.testing.assert_array_equal(found, drawn(pipe, references))
+    assert (found != generated(model, tmp_path / "plain", *given)).any()
+    assert (record_of(out)["scheduler"], record_of(out)["karras"]) == ("DPMSolverMultistepScheduler", True)
+    replayed(out / "0001.json", tmp_path / "again")
+
+
+def test_karras_for_the_models_own_scheduler(model, references, tmp_path):
+    given = ["-s", references / "red.png"]
+    plain = generated(model, tmp_path / "plain", *given)
+    assert (generated(model, tmp_path / "karras", *given, "--karras") != plain).any()
+    np.testing.assert_array_equal(generated(model, tmp_path / "without", *given, "--no-karras"), plain)
+
+
+def test_every_scheduler_draws(model):
+    names = scheduler_names()
+    assert {"EulerDiscreteScheduler", "UniPCMultistepScheduler", "LCMScheduler", "TCDScheduler"} <= set(names)
+    pipe = Session(ModelOptions(model=str(model))).pipe
+    own = pipe.scheduler
+    for name in names:
+        try:
+            check_scheduler(name)
+        except ValueError as error:
+            assert (name, str(error)) == ("LMSDiscreteScheduler", f"--scheduler {name} needs scipy: pip install scipy")
+            continue
+        pipe.scheduler = rescheduled(own, name, None)
+        assert type(pipe.scheduler).__name__ == name
+        assert np.isfinite(pipe("f", num_inference_steps=4, output_type="np").images).all()
+
+
+# --- LoRAs ---
+
+
+@pytest.fixture(scope="module")
+def loras(model, tmp_path_factory) -> list[Path]:
+    """Two LoRAs for the tiny model, random weights."""
+    peft = pytest.importorskip("peft")
+    from diffusers import StableDiffusionXLPipeline
+    from diffusers.utils import convert_state_dict_to_diffusers
+
+    found = []
+    for seed in (1, 2):
+        folder = tmp_path_factory.mktemp("loras")
+        net = unet(32, 8)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            net.add_adapter(
+                peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False)
+            )
+        layers = convert_state_dict_to_diffusers(peft.get_peft_model_state_dict(net))
+        StableDiffusionXLPipeline.save_lora_weights(folder, unet_lora_layers=layers, weight_name=f"{seed}.safetensors")
+        found.append(folder / f"{seed}.safetensors")
+    return found
+
+
+def test_loras_act_together_each_with_its_scale(model, references, loras, tmp_path):
+    one, two = (Path(shutil.copy(path, tmp_path)) for path in loras)
+    out = tmp_path / "out"
+    given = ["-s", references / "red.png", "--lora", f"{one}:0.5", "--lora", two]
+    result = generate(model, out, *given)
+    assert (result.exit_code, result.stderr) == (0, "")
+    found = picture(out / "0001.png")
+    pipe = AnyStoryPipeline.from_pretrained(model, add_watermarker=False)
+    assert (found != drawn(pipe, references)).any()
+    pipe.load_lora_weights(str(loras[0].parent), weight_name=loras[0].name, adapter_name="a")
+    pipe.load_lora_weights(str(loras[1].parent), weight_name=loras[1].name, adapter_name="b")
+    pipe.set_adapters(["a", "b"], [0.5, 1.0])
+    np.testing.assert_array_equal(found, drawn(pipe, references))
+    record = record_of(out)
+    assert record["loras"] == [{"file": str(one), "scale": 0.5}, {"file": str(two), "scale": 1.0}]
+    assert record["weights"]["lora-1.safetensors"] == sha256_file(one)
+    replayed(out / "0001.json", tmp_path / "again")
+
+    one.unlink()
+    gone = run("replay", out / "0001.json", "--out", tmp_path / "gone")
+    assert (gone.exit_code, "No such LoRA" in gone.stderr) == (2, True)
+    replayed(out / "0001.json", tmp_path / "there", "--lora", loras[0], "--lora", two)
+    few = run("replay", out / "0001.json", "--out", tmp_path / "gone", "--lora", two)
+    assert "--lora is given 1 times, but the picture has 2 LoRAs" in few.stderr
+    other = run("replay", out / "0001.json", "--out", tmp_path / "other", "--lora", two, "--lora", two)
+    assert other.exit_code == 1
+    assert f"lora-1.safetensors: {sha256_file(loras[0])} then, {sha256_file(two)} now" in other.stdout
+
+
+def test_a_lora_and_offloading(model, references, loras, tmp_path, offloaded):
+    given = ["-s", references / "red.png", "--lora", loras[0]]
+    plain = generated(model, tmp_path / "plain", *given)
+    for way in ("model", "sequential"):
+        np.testing.assert_array_equal(generated(model, tmp_path / way, *given, "--offload", way), plain)
+
+
+def test_where_a_scale_begins(tmp_path):
+    odd = tmp_path / "a:0.5"
+    odd.touch()
+    assert parse_loras(["x.safetensors", "x.safetensors:0.5", "x.safetensors:-1", str(odd), f"{odd}:2"]) == (
+        LoraRecord(file="x.safetensors"),
+        LoraRecord(file="x.safetensors", scale=0.5),
+        LoraRecord(file="x.safetensors", scale=-1.0),
+        LoraRecord(file=str(odd)),
+        LoraRecord(file=str(odd), scale=2.0),
+    )
+
+
+# --- refusals, all before anything is written ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--offload", "half"], "--offload must be one of none, model, sequential, got 'half'"),
+        (["--offload", "model"], "but --device is cpu, where all of them are anyway"),
+        (["--tiling"], "this model's autoencoder (PatchAutoencoder) cannot work in tiles"),
+        (["--config", "{config}"], "--config is for a single .safetensors file"),
+        (["--model", "{single}", "--variant", "fp16"], "chooses among a folder's files, but"),
+        (["--model", "nowhere.safetensors"], "nowhere.safetensors: No such file"),
+        (["--model", "{red}"], "single files must be .safetensors"),
+        (["--model", "{lora}"], "is a LoRA, not SDXL in its original single-file layout"),
+        (["--model", "{single}"], "pass config=FOLDER"),
+        (["--model", "{single}", "--config", "{config}", "-s", "{red}"], "need an adapter, and none is loaded"),
+        (["--model", "{base}", "-s", "{red}"], "need an adapter, and none is loaded"),
+        (["--scheduler", "Euler"], "--scheduler must be one of DDIMScheduler, DDPMScheduler,"),
+        (["--scheduler", "DDIMScheduler", "--karras"], "DDIMScheduler has no such noise levels; these have: DEIS"),
+        (["--lora", "nowhere.safetensors"], "nowhere.safetensors: No such LoRA"),
+        (["--lora", "{red}"], "LoRAs must be .safetensors files; pickles are not loaded"),
+        (["--lora", "{lora}:nan"], "--lora must be PATH or PATH:SCALE with a finite scale"),
+        (["--lora", "{single}"], "does not fit this model"),
+        (["--lora", "{other}"], "does not fit this model: it changes none of its layers"),
+        (["--model", "{base}", "--lora", "{lora}"], "does not fit this model"),
+    ],
+)  # fmt: skip
+def test_refusals(model, files, references, loras, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    other = tmp_path / "other.safetensors"
+    save_file(
+        {"transformer.x.lora_A.weight": torch.zeros(2, 2), "transformer.x.lora_B.weight": torch.zeros(2, 2)}, other
+    )
+    places = {
+        "red": references / "red.png",
+        "single": files.single,
+        "config": files.config,
+        "base": files.base,
+        "lora": loras[0],
+        "other": other,
+    }
+    result = generate(model, tmp_path / "out", *(argument.format(**places) for argument in arguments))
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("anystory: ")
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_loras_need_an_extra(model, loras, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers.utils.is_peft_available", lambda: False)
+    result = generate(model, tmp_path / "out", "--lora", loras[0])
+    assert result.exit_code == 2
+    assert "--lora needs an extra: pip install 'anystory[lora]'" in result.stderr
