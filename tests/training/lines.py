@@ -22,7 +22,10 @@ def point(index: int) -> Sample:
 
 
 class LineStage(Stage):
-    """Least squares; `seen` holds the positions of every batch it learned from. `unused` never takes part, as happens to routers."""
+    """Least squares; `seen` holds the positions of every batch it learned from.
+
+    `unused` never takes part, as happens to parts of routers.
+    """
 
     name = "vae"
     options_type = BaseModel

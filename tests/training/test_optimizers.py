@@ -58,7 +58,7 @@ def test_schedules() -> None:
 @pytest.mark.parametrize(
     ("prediction", "by_hand"),
     [
-        # SNR = ᾱ / (1 − ᾱ); γ = 5: at SNR 9 the noise's weight is 5/9, the velocity's 5/10; below 5 they are 1 and s/(s+1)
+        # γ = 5: at SNR 9 the noise's weight is 5/9, the velocity's 5/10; below 5 they are 1 and SNR/(SNR + 1)
         ("epsilon", {9.0: 5 / 9, 5.0: 1.0, 0.25: 1.0}),
         ("v_prediction", {9.0: 5 / 10, 5.0: 5 / 6, 0.25: 0.25 / 1.25}),
     ],

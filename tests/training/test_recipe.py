@@ -9,11 +9,13 @@ import pytest
 import torch
 import yaml
 
+from anystory.models.configs import PRESETS
 from anystory.training.components import BUILDERS, ModelFolder
 from anystory.training.recipe import STAGES, Recipe, load_recipe, recipe_names
+from anystory.training.stages import check_recipe
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("mini")])
 def test_packaged_recipe_has_every_stage_and_fits_in_48_mib(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     assert set(recipe.stages) == set(STAGES)
@@ -79,3 +81,60 @@ def test_building_twice_gives_equal_weights_and_leaves_the_global_random_state(r
 def test_missing_component_says_which_stage_makes_it(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="train stage 'vae'"):
         ModelFolder(tmp_path, recipe).load("vae")
+
+
+# Recipes on a base.
+
+ON_SDXL = [name for name in recipe_names() if name.startswith("sdxl")]
+
+
+@pytest.mark.parametrize("name", ON_SDXL)
+def test_sdxl_recipes_have_the_papers_numbers(name: str) -> None:
+    recipe = load_recipe(name)
+    (stage,) = recipe.stage_names
+    settings = recipe.stages[stage]
+    check_recipe(recipe.with_places(data=("level1",)))
+    assert settings.learning_rate == 1e-4
+    assert settings.global_batch == 64
+    assert settings.gradient_checkpointing
+    assert settings.options["clip_drop"] == 0.1
+    assert recipe.adapter.config() == PRESETS["sdxl"]
+    if stage == "router":
+        assert settings.options["route_loss_weight"] == 0.1
+        assert settings.options["coarse_weight"] == 0.0
+        assert not settings.options["include_background"]
+    else:
+        assert settings.options["gate"] == "paper"
+
+
+def test_the_recipes_that_the_issue_names_are_there() -> None:
+    wanted = {f"sdxl_{stage}{size}" for stage in ("encoder", "router") for size in ("", "_80gb", "_24gb")}
+    assert wanted == set(ON_SDXL)
+
+
+def test_places_of_the_command_line() -> None:
+    recipe = load_recipe("sdxl_router")
+    with pytest.raises(ValueError, match="names no samples"):
+        check_recipe(recipe)
+    moved = recipe.with_places(base="elsewhere/sdxl", data=("level1",), adapter="start")
+    assert moved.base is not None
+    assert (moved.base.source, moved.base.variant, moved.base.dtype) == ("elsewhere/sdxl", None, "bfloat16")
+    assert (moved.level, moved.start) == ("level1", "start")
+    with pytest.raises(ValueError, match="nowhere"):
+        recipe.with_places(data=("nowhere",))
+    with pytest.raises(ValueError, match="from nothing"):
+        load_recipe("mini-cpu").with_places(base="x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"unet": {"sample_size": 8}}, "exclude each other"),
+        ({"stages": {"vae": {"batch_size": 1, "learning_rate": 1.0}}}, "frozen"),
+        ({"base": {"source": "x", "dtype": "float16"}}, "dtype"),
+        ({"shards": ["a"], "level": "level1"}, "level and shards"),
+    ],
+)
+def test_what_does_not_go_with_a_base(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Recipe.model_validate(load_recipe("sdxl_encoder").model_dump() | changes)

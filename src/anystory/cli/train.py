@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from anystory.cli.drawing import quiet_libraries
+from anystory.cli.train_plan import plan
 
 if TYPE_CHECKING:
     from anystory.training.prerender import Prerender
@@ -84,11 +85,31 @@ def prerender_settings(
     return Prerender(count, workers=workers, minutes=minutes, first=first or 0)
 
 
+app.command("plan")(plan)
+
+
 @app.command()
 def run(
-    config: Annotated[str, typer.Argument(help="vae, clip, base, encoder, router; or mini: all five in order.")],
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="vae, clip, base, encoder, router; mini: all five in order; or a recipe on a base (sdxl_encoder, "
+            "sdxl_router, a YAML file): all its stages."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Run folder: checkpoints, logs, sample pictures and the model.")],
-    recipe: Annotated[str, typer.Option(help="A recipe's name or YAML file.")] = "mini-cpu",
+    recipe: Annotated[
+        str | None, typer.Option(help="For a stage, or mini: a recipe's name or YAML file; mini-cpu if not given.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base, in the recipe's place: a folder, hub id or single .safetensors file.")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Folders of shards, once for each; or a level of StoryWorld: level1.")
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="The adapter to begin with, e.g. what `anystory adapter init` wrote.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the folder's checkpoints.")] = False,
     minutes: Annotated[
         str | None, typer.Option(help="Budget of training time over all runs: a number, or stage=number,… for mini.")
@@ -129,18 +150,23 @@ def run(
     ] = None,
 ) -> None:
     """Train CONFIG. Everything a run writes lies below --out; the finished parts gather in OUT/model."""
-    from anystory.training.recipe import STAGES, load_recipe
+    from anystory.training.recipe import STAGES, load_recipe, recipe_names
 
-    if config not in (*STAGES, "mini"):
+    by_recipe = config not in (*STAGES, "mini")
+    if by_recipe and config not in recipe_names() and Path(config).suffix not in (".yaml", ".yml"):
         raise ValueError(
-            f"no training configuration {config!r}: choose one of {', '.join(STAGES)}, or mini for all five"
+            f"no training configuration {config!r}: choose one of {', '.join(STAGES)}, mini for all five, or a recipe: "
+            f"{', '.join(recipe_names())}, or a YAML file"
         )
+    if by_recipe and recipe is not None:
+        raise ValueError(f"{config} is a recipe itself: leave out --recipe, or name a stage before it")
     if precision not in PRECISIONS:
         raise ValueError(f"--precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
-    stages: Any = STAGES if config == "mini" else (config,)
+    loaded = load_recipe(config if by_recipe else recipe or "mini-cpu")
+    loaded = loaded.with_places(base=base, data=tuple(data or ()), adapter=adapter)
+    stages: Any = loaded.stage_names if by_recipe else STAGES if config == "mini" else (config,)
     budget = parse_minutes(minutes, stages)
     ahead = prerender_settings(prerender, workers=prerender_workers, minutes=prerender_minutes, first=prerender_first)
-    loaded = load_recipe(recipe)
 
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, but {out} is a file")

@@ -174,7 +174,8 @@ class SubjectConditioning:
             assert logits is not None
             ruled = self._apply_regions(logits[1].unflatten(-1, size), size)
             gate = self._sigma(layer, ruled)
-            self._decided[layer] = (ruled, gate)
+            # Gradient checkpointing asks a second time: the first answer stays, or it would keep all that leads to it.
+            self._decided.setdefault(layer, (ruled, gate))
         if self.record is not None and logits is not None:
             coarse, refined = (part.unflatten(-1, size).softmax(dim=1) for part in logits)
             self._record(layer, RoutingMaps(coarse=coarse, refined=refined, gate=gate))
@@ -305,7 +306,7 @@ class SubjectConditioning:
                 refined=maps.refined.detach().cpu(),
                 gate=maps.gate.detach().cpu(),
             )
-        self.maps[layer] = maps
+        self.maps.setdefault(layer, maps)  # as in `decide`
 
     # What it refuses.
 

@@ -47,7 +47,8 @@ class _RecordingAttnProcessor(AttnProcessor2_0):
         reference_features: dict[str, Tensor] | None = None,
     ) -> Tensor:
         if reference_features is not None:
-            reference_features[self.layer] = hidden_states
+            # With gradient checkpointing blocks run twice; keeping the second's would keep all that leads to it.
+            reference_features.setdefault(self.layer, hidden_states)
         return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 
@@ -72,7 +73,7 @@ class _LastNorm(nn.Module):
     ) -> Tensor:
         # The signature is that of BasicTransformerBlock, which diffusers calls by position.
         assert cross_attention_kwargs is not None
-        cross_attention_kwargs["reference_features"][self.layer] = self.norm1(hidden_states)
+        cross_attention_kwargs["reference_features"].setdefault(self.layer, self.norm1(hidden_states))
         return hidden_states
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from diffusers.models.attention import FeedForward
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
@@ -35,12 +35,21 @@ def make_accelerator() -> Accelerator:
     """
     # Parameters without a gradient are normal here: the coarse projections when their loss has no weight (D5), or a
     # layer that owns no reference pixel in one process's batch.
-    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    accelerator = Accelerator(
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)]
+    )
     if accelerator.gradient_accumulation_steps != 1:
         raise ValueError(
             "gradients are accumulated as the recipe's global_batch says, on any number of processes: leave "
             "gradient_accumulation_steps out of accelerate's settings"
         )
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise ValueError(
+            "DeepSpeed keeps its moments where our checkpoints do not look: take configs/accelerate/zero2.yaml, which "
+            "cuts the same tensors with FSDP2"
+        )
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise ValueError("FSDP's first version is not supported: set fsdp_version to 2 (configs/accelerate/fsdp2.yaml)")
     if accelerator.mixed_precision == "fp16":
         raise ValueError("fp16 training is not supported (its loss scale is not checkpointed): use bf16 or no")
     return accelerator

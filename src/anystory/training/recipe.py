@@ -224,6 +224,32 @@ class Recipe(_Model):
                 f"stage {', '.join(strange)} does not go with base: it is frozen ({_PERSONAL} train on it)"
             )
 
+    def with_places(self, *, base: str | None = None, data: tuple[str, ...] = (), adapter: str | None = None) -> Recipe:
+        """The recipe with other places than it names.
+
+        Args:
+            base: where the base is; a variant of the recipe's own does not go with it.
+            data: folders of shards, or one level of StoryWorld.
+            adapter: where the adapter begins.
+
+        Raises:
+            ValueError: they do not go with the recipe, or there is no such folder or level.
+        """
+        changes: dict[str, Any] = {}
+        if base is not None:
+            if self.base is None:
+                raise ValueError(f"--base: recipe {self.name!r} trains its model from nothing")
+            changes["base"] = self.base.model_dump() | {"source": base, "variant": None}
+        if adapter is not None:
+            changes["start"] = adapter
+        if data:
+            folders = [place for place in data if Path(place).exists()]
+            missing = [place for place in data if place not in folders]
+            if missing and (folders or len(missing) > 1):
+                raise ValueError(f"--data: there is no {missing[0]}")
+            changes |= {"shards": tuple(folders), "level": missing[0] if missing else None}
+        return self if not changes else _validated(self.model_dump() | changes, self.name)
+
     @property
     def stage_names(self) -> tuple[StageName, ...]:
         """The recipe's stages, in the order in which they run."""
@@ -252,9 +278,15 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     else:
         raise ValueError(f"no recipe {str(name_or_path)!r}: give a .yaml file or one of {', '.join(recipe_names())}")
     try:
-        return Recipe.model_validate(yaml.safe_load(text))
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"recipe {name_or_path} is not valid YAML: {error}") from error
+    return _validated(values, name_or_path)
+
+
+def _validated(values: Any, name: str | Path) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"recipe {name_or_path} does not fit: {problems}") from error
+        raise ValueError(f"recipe {name} does not fit: {problems}") from error

@@ -10,6 +10,15 @@ from .recipe import Recipe
 from .stream import Sample
 
 
+def check_samples(recipe: Recipe) -> None:
+    """Raises ValueError where a recipe does not say what samples its stages see."""
+    if recipe.level is None and not recipe.shards:
+        raise ValueError(
+            f"recipe {recipe.name!r} names no samples: give --data FOLDER (shards that `anystory data build` wrote) or "
+            "--data LEVEL (a level of StoryWorld)"
+        )
+
+
 def personal_samples(
     recipe: Recipe, *, reference_size: int, min_subjects: int, max_subjects: int, held_out: bool = False
 ) -> Callable[[int], Sample]:
@@ -37,11 +46,8 @@ def personal_samples(
             augment=not held_out,
             seed=recipe.seed,
         )
-    if recipe.level is None:
-        raise ValueError(
-            f"recipe {recipe.name!r} names no samples: give --data FOLDER (shards that `anystory data build` wrote) or "
-            "--data LEVEL (a level of StoryWorld)"
-        )
+    check_samples(recipe)
+    assert recipe.level is not None
     return partial(
         data.personal_sample,
         level=recipe.level,

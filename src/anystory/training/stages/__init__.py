@@ -6,6 +6,7 @@ from importlib import import_module
 
 from ..components import ModelFolder, check_components
 from ..recipe import Recipe, StageName
+from ..samples import check_samples
 from ..stage import Stage
 from .common import read_options
 
@@ -35,10 +36,11 @@ def check_recipe(recipe: Recipe) -> None:
     """Find the mistakes of a recipe before hours are spent on its first stage.
 
     Raises:
-        ValueError: sizes that no component can be built with, or an option that a stage does not have.
+        ValueError: sizes that no component can be built with, an option that a stage does not have, or no samples.
     """
     for name in recipe.stage_names:
         read_options(_stage_class(name).options_type, recipe.stages[name].options, name)
+    check_samples(recipe)
     check_components(recipe)
 
 

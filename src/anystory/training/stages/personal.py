@@ -56,6 +56,8 @@ class PersonalStage(DiffusionStage):
     """The frozen base with an adapter on it; subclasses choose what is trained and who gates."""
 
     options: PersonalOptions
+    conditioning_type: type[SubjectConditioning] = SubjectConditioning
+    """What training passes to the U-Net; `training.plan` counts with one that asks no data."""
     clip_mean: Tensor
     clip_std: Tensor
 
@@ -110,11 +112,7 @@ class PersonalStage(DiffusionStage):
 
     def encode_subjects(self, batch: Sample) -> EncodedSubjects:
         """Both branches of a batch's references; the CLIP and VAE sides are frozen, the adapter's are not."""
-        if self.unet.dtype != torch.float32 and not torch.is_autocast_enabled(self.device().type):
-            raise ValueError(
-                f"base.dtype {str(self.unet.dtype).removeprefix('torch.')} trains in bf16 only: say --precision bf16, "
-                "or set base.dtype to float32 in the recipe"
-            )
+        self.check_precision()
         references, alpha, present = batch["references"], batch["reference_alpha"], batch["present"]
         count, subjects = present.shape
         pixels = to_pixels(references.flatten(0, 1))
@@ -131,6 +129,14 @@ class PersonalStage(DiffusionStage):
             masks.unflatten(0, (count, subjects)),
             present,
         )
+
+    def check_precision(self) -> None:
+        """Raises ValueError where a base in bf16 is run without autocast."""
+        if self.unet.dtype != torch.float32 and not torch.is_autocast_enabled(self.device().type):
+            raise ValueError(
+                f"base.dtype {str(self.unet.dtype).removeprefix('torch.')} trains in bf16 only: say --precision bf16, "
+                "or set base.dtype to float32 in the recipe"
+            )
 
     def clip_hidden(self, pixels: Tensor) -> Tensor:
         """Penultimate hidden states (B, P, d) of the image encoder for normalised pixels (B, 3, h, w)."""

@@ -56,11 +56,11 @@ class RouterStage(PersonalStage):
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
         o = self.options
-        device, count = batch["image"].device, len(batch["caption"])
+        device, count = batch["instances"].device, len(batch["caption"])
         text_drop, clip_drop = (
             torch.rand(count, generator=generator, device=device) < share for share in (o.caption_drop, o.clip_drop)
         )
-        conditioning = SubjectConditioning(
+        conditioning = self.conditioning_type(
             encoded=self.encode_subjects(batch).drop_clip(clip_drop),
             gumbel_temperature=o.gumbel_temperature,
             generator=generator,
@@ -71,7 +71,7 @@ class RouterStage(PersonalStage):
         routing = routing_loss(
             conditioning.maps,
             masks,
-            batch["present"],
+            conditioning.encoded.present,
             weight=o.route_loss_weight,
             coarse_weight=o.coarse_weight,
             include_background=o.include_background,

@@ -37,9 +37,10 @@ class TextEncoders(nn.Module):
 
     def forward(self, captions: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
         """SDXL's text condition: penultimate hidden states of all encoders side by side (B, L, d), pooled (B, p)."""
-        outputs = [
-            encoder(tokenize(tokenizer, captions, device), output_hidden_states=True)
-            for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True)
-        ]
+        return self.encode_ids([tokenize(tokenizer, captions, device) for tokenizer in self.tokenizers])
+
+    def encode_ids(self, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The same for each encoder's token ids (B, L)."""
+        outputs = [encoder(own, output_hidden_states=True) for encoder, own in zip(self.encoders, ids, strict=True)]
         hidden = [output.hidden_states[-2] for output in outputs]
         return torch.cat(hidden, dim=-1) if len(hidden) > 1 else hidden[0], outputs[-1].text_embeds

@@ -1,0 +1,1 @@
+"""What a training run will cost, counted before it runs: memory, operations, hours, disk."""
