@@ -9,6 +9,7 @@ import pytest
 
 from anystory.pipelines.record import (
     FileRecord,
+    LoraRecord,
     PhotoRecord,
     PictureRecord,
     SubjectRecord,
@@ -53,7 +54,9 @@ def record(**changes):
 
 
 def test_round_trip(tmp_path):
-    for number, made in enumerate((record(), record(image=FILE, mask=FILE, strength=0.7))):
+    loras = (LoraRecord(file="/somewhere/a.safetensors", scale=0.1 + 0.2), LoraRecord(file="/somewhere/b.safetensors"))
+    run = {"loras": loras, "config": "c", "variant": "fp16", "karras": True, "offload": "model", "tiling": True}
+    for number, made in enumerate((record(), record(image=FILE, mask=FILE, strength=0.7), record(**run))):
         save_record(made, tmp_path / f"{number}.json")
         assert load_record(tmp_path / f"{number}.json") == made
     assert len(record(image=FILE, mask=FILE).files) == 2 + 1 + 2 + 4
@@ -62,12 +65,13 @@ def test_round_trip(tmp_path):
 def test_records_without_the_newer_entries_are_read(tmp_path):
     save_record(record(subjects=()), tmp_path / "r.json")
     data = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
-    for name in ("image", "mask", "strength"):
+    for name in ("image", "mask", "strength", "loras", "scheduler", "offload", "tiling"):
         del data[name]
     old = {"image": {"file": "f", "sha256": "a", "original": "o"}, "name": "fox"}
     (tmp_path / "old.json").write_text(json.dumps(data | {"subjects": [old]}), encoding="utf-8")
     read = load_record(tmp_path / "old.json")
     assert (read.image, read.strength, read.subjects[0].more) == (None, None, ())
+    assert (read.loras, read.scheduler, read.offload, read.tiling) == ((), None, "none", False)
 
 
 def test_a_record_is_not_overwritten(tmp_path):
@@ -136,6 +140,12 @@ def test_what_can_change_a_picture_is_hashed(tmp_path):
         "model/unet/w.safetensors",
     ]  # fmt: skip
     assert found["adapter/w.safetensors"] == hashlib.sha256(b"unet/w.safetensors").hexdigest()
+
+
+def test_a_single_file_is_hashed_under_its_part(tmp_path):
+    path = tmp_path / "juggernaut.safetensors"
+    path.write_bytes(b"weights")
+    assert weight_hashes({"model": path}) == {"model.safetensors": hashlib.sha256(b"weights").hexdigest()}
 
 
 def test_differences_are_told_both_ways():
