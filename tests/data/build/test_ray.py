@@ -19,6 +19,7 @@ NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not install
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @NO_RAY
 def test_a_ray_cluster_of_two_nodes_writes_the_same_shards(photos, tmp_path, monkeypatch):
     for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_enable_metrics_collection", "0")):

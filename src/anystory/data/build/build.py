@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -23,7 +24,7 @@ from anystory.progress import LoggedBar
 
 __all__ = ["BuildPlaces", "Runner", "Todo", "build", "find_todo", "runner"]
 
-Runner: TypeAlias = Callable[[Plan, Path, Sequence[Item]], Iterator[tuple[Item, bytes]]]
+Runner: TypeAlias = Callable[[Plan, Path, Sequence[Item]], Generator[tuple[Item, bytes], None, None]]
 """Takes items through a plan: each with its outcome, in any order."""
 
 _ENOUGH = 20
@@ -105,9 +106,10 @@ def build(
     todo = find_todo(plan, places)
     work = WorkFolder(places.work)
     lost: dict[str, Outcome] = {}
-    with _Progress(len(todo.items), len(todo.left), enabled=not quiet) as bar:
-        tally = Report()
-        for done, (item, data) in enumerate(run(plan, places.source, todo.left), 1):
+    tally = Report()
+    running = closing(run(plan, places.source, todo.left))  # workers end with the build, also when it is stopped
+    with _Progress(len(todo.items), len(todo.left), enabled=not quiet) as bar, running as results:
+        for done, (item, data) in enumerate(results, 1):
             outcome = _header(data)
             if outcome.files or not item.files:
                 work.put(item.key, data)

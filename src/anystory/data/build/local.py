@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -18,7 +18,7 @@ from anystory.data.build.worker import Worker, failed
 __all__ = ["run_here", "run_in_processes"]
 
 
-def run_here(plan: Plan, folder: Path, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
+def run_here(plan: Plan, folder: Path, items: Sequence[Item]) -> Generator[tuple[Item, bytes], None, None]:
     """Each item and its outcome, one after another in this process.
 
     Raises:
@@ -29,7 +29,9 @@ def run_here(plan: Plan, folder: Path, items: Sequence[Item]) -> Iterator[tuple[
         yield item, worker(item)
 
 
-def run_in_processes(plan: Plan, folder: Path, items: Sequence[Item], workers: int) -> Iterator[tuple[Item, bytes]]:
+def run_in_processes(
+    plan: Plan, folder: Path, items: Sequence[Item], workers: int
+) -> Generator[tuple[Item, bytes], None, None]:
     """Each item and its outcome, in the order in which they are done.
 
     An item that kills its process (a decoder that crashes, memory that runs out) is rejected with that as its reason,

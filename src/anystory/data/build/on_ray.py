@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,11 @@ _BLOCK = 16
 """Most items in a block: what is lost with a killed build, and what a worker sends back at once."""
 
 _BLOCK_BYTES = 16_000_000
-_RETRIES = 2
 
 
 def run_on_ray(
     plan: Plan, folder: Path, items: Sequence[Item], address: str, *, gpus: float = 0.0
-) -> Iterator[tuple[Item, bytes]]:
+) -> Generator[tuple[Item, bytes], None, None]:
     """Each item and its outcome, in any order.
 
     Args:
@@ -62,28 +61,39 @@ def run_on_ray(
         context.enable_progress_bars = False  # ours shows the build's
         # Ray Data keeps room for a few such blocks per worker: with its default of 128 MB small machines never start.
         context.target_max_block_size = _BLOCK_BYTES
-        context.max_errored_blocks = -1  # what does not come back is rejected below, not the whole build
-        cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        blocks = min(len(listed), max(4 * cpus, -(-len(listed) // _BLOCK)))
-        rows = [{"item": item.model_dump_json()} for item in listed.values()]
-        mapped = data.from_items(rows, override_num_blocks=blocks).map(
-            _RayWorker,
-            fn_constructor_args=(plan.model_dump_json(), str(folder.resolve())),
-            num_cpus=1,
-            num_gpus=gpus,
-            compute=data.ActorPoolStrategy(min_size=1, max_size=min(cpus, blocks)),
-            # A picture that crashes its decoder must not do so for ever.
-            ray_remote_args_fn=lambda: {"max_task_retries": _RETRIES},
-        )
-        for row in mapped.iter_rows():
-            yield listed.pop(row["key"]), row["outcome"]
+        context.max_errored_blocks = -1  # what does not come back is seen below
+        for most in (_BLOCK, 1):  # the second time what a dead worker had in hand, one by one: only the culprit fails
+            for key, outcome in _pass(ray, data, plan, folder, list(listed.values()), most, gpus):
+                yield listed.pop(key), outcome
         for item in listed.values():
-            yield item, failed(item, plan.digest(), "a worker of the Ray cluster ended with it, or with its neighbours")
+            yield item, failed(item, plan.digest(), "it ended its worker process on the Ray cluster")
     except ray.exceptions.RayError as error:
         raise ValueError(f"the Ray cluster at {address!r} could not do it: {_reason(error)}") from error
     finally:
         if mine:
             ray.shutdown()
+
+
+def _pass(
+    ray: Any, data: Any, plan: Plan, folder: Path, items: Sequence[Item], most: int, gpus: float
+) -> Iterator[tuple[str, bytes]]:
+    """Keys and outcomes of all items whose blocks, of `most` items, came back."""
+    if not items:
+        return
+    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    blocks = min(len(items), max(4 * cpus, -(-len(items) // most)))
+    rows = [{"item": item.model_dump_json()} for item in items]
+    mapped = data.from_items(rows, override_num_blocks=blocks if most > 1 else len(items)).map(
+        _RayWorker,
+        fn_constructor_args=(plan.model_dump_json(), str(folder.resolve())),
+        num_cpus=1,
+        num_gpus=gpus,
+        compute=data.ActorPoolStrategy(min_size=1, max_size=min(cpus, blocks)),
+        # By default Ray tries a block for ever, and a picture that crashes its decoder would do so for ever.
+        ray_remote_args_fn=lambda: {"max_task_retries": 0},
+    )
+    for row in mapped.iter_rows():
+        yield row["key"], row["outcome"]
 
 
 class _RayWorker:

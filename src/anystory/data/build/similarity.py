@@ -8,6 +8,7 @@ import numpy as np
 
 from anystory.data.build.candidates import Photo
 from anystory.data.build.measures import closeness, colour_overlap, colours, difference_hash
+from anystory.data.build.models import load_model
 from anystory.subjects.prepare import fit_to_square
 
 __all__ = ["CutoutSimilarity", "Likeness", "ModelSimilarity", "Similarity"]
@@ -71,31 +72,23 @@ class ModelSimilarity:
     _SIDE = 512
 
     def __init__(self, model: str) -> None:
-        import torch
-        from transformers import AutoImageProcessor, AutoModel
-
-        self.model = model
-        try:
-            self._processor: Any = AutoImageProcessor.from_pretrained(model, trust_remote_code=False)
-            self._net: Any = AutoModel.from_pretrained(model, trust_remote_code=False, use_safetensors=True).eval()
-        except Exception as error:  # a hub and a model's files each fail in ways of their own
-            reason = str(error).strip().split("\n")[0]
-            raise ValueError(
-                f"similarity model {model!r} cannot be loaded ({type(error).__name__}: {reason}). Give the id or "
-                "folder of an image model with safetensors weights, or leave it out to compare colours and hashes"
-            ) from error
-        self._torch = torch
+        self._model = load_model(
+            "similarity", model, "AutoImageProcessor", "AutoModel", "leave it out to compare colours and hashes"
+        )
 
     def describe(self, photo: Photo, instance: int = 0) -> np.ndarray:
+        import torch
+
         square, _ = _cutout(photo, instance, self._SIDE)
-        inputs = self._processor(images=square, return_tensors="pt")
-        with self._torch.inference_mode():
-            if hasattr(self._net, "get_image_features"):
-                found = self._net.get_image_features(**inputs)
+        processor, net, device = self._model
+        inputs = processor(images=square, return_tensors="pt").to(device)
+        with torch.inference_mode():
+            if hasattr(net, "get_image_features"):
+                found = net.get_image_features(**inputs)
                 found = getattr(found, "pooler_output", found)
             else:
-                found = self._net(**inputs).pooler_output
-        features = found[0].double().numpy()
+                found = net(**inputs).pooler_output
+        features = found[0].double().cpu().numpy()
         return features / max(float(np.linalg.norm(features)), 1e-12)
 
     def compare(self, a: np.ndarray, b: np.ndarray) -> Likeness:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from anystory.data.build.candidates import Candidate, Photo, Rejected
+from anystory.data.build.models import load_model
 from anystory.data.build.sources.base import Options
 
 __all__ = ["Caption", "CaptionOptions", "caption_from_name"]
@@ -68,29 +69,20 @@ class _Captioner:
     """An image-to-text model; always gives the same words for the same picture."""
 
     def __init__(self, model: str, options: CaptionOptions) -> None:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
         self.options = options
-        try:
-            self._processor: Any = AutoProcessor.from_pretrained(model, trust_remote_code=False)
-            self._net: Any = AutoModelForImageTextToText.from_pretrained(
-                model, trust_remote_code=False, use_safetensors=True
-            ).eval()
-        except Exception as error:  # a hub and a model's files each fail in ways of their own
-            reason = str(error).strip().split("\n")[0]
-            raise ValueError(
-                f"caption model {model!r} cannot be loaded ({type(error).__name__}: {reason}). Give the id or "
-                "folder of an image-to-text model with safetensors weights, or leave it out to use files' names"
-            ) from error
+        self._model = load_model(
+            "caption", model, "AutoProcessor", "AutoModelForImageTextToText", "leave it out to use files' names"
+        )
 
     def __call__(self, rgb: np.ndarray) -> str:
         import torch
         from PIL import Image
 
         image = Image.fromarray(rgb)
-        if getattr(self._processor, "chat_template", None):
+        processor, net, device = self._model
+        if getattr(processor, "chat_template", None):
             content = [{"type": "image", "image": image}, {"type": "text", "text": self.options.prompt}]
-            inputs = self._processor.apply_chat_template(
+            inputs = processor.apply_chat_template(
                 [{"role": "user", "content": content}],
                 add_generation_prompt=True,
                 tokenize=True,
@@ -99,7 +91,7 @@ class _Captioner:
             )
             asked = inputs["input_ids"].shape[1]
         else:
-            inputs, asked = self._processor(images=image, return_tensors="pt"), 0
+            inputs, asked = processor(images=image, return_tensors="pt"), 0
         with torch.inference_mode():
-            tokens = self._net.generate(**inputs, do_sample=False, max_new_tokens=self.options.most_tokens)
-        return " ".join(self._processor.batch_decode(tokens[:, asked:], skip_special_tokens=True)[0].split())
+            tokens = net.generate(**inputs.to(device), do_sample=False, max_new_tokens=self.options.most_tokens)
+        return " ".join(processor.batch_decode(tokens[:, asked:], skip_special_tokens=True)[0].split())
