@@ -34,6 +34,15 @@ class Stage(nn.Module, ABC):
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """What the optimizer and the average see, by name, in a fixed order."""
 
+    def freeze_rest(self) -> dict[str, nn.Parameter]:
+        """Ask for gradients of what is trained and of nothing else; returns `trained_parameters`."""
+        trained = self.trained_parameters()
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        for parameter in trained.values():
+            parameter.requires_grad_(True)
+        return trained
+
     def recompute_blocks(self) -> None:
         """From now on keep what enters the networks' blocks, and compute the rest again for the gradients.
 

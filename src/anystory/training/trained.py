@@ -33,11 +33,7 @@ class Trained:
     """
 
     def __init__(self, stage: Stage, config: StageConfig, accelerator: Accelerator, computes_in: torch.dtype) -> None:
-        live = stage.trained_parameters()
-        for parameter in stage.parameters():
-            parameter.requires_grad_(False)
-        for parameter in live.values():
-            parameter.requires_grad_(True)
+        live = stage.freeze_rest()
         self.masters: Masters | None = None
         if config.masters == "cpu":
             if accelerator.num_processes > 1:

@@ -53,7 +53,7 @@ class BaseStage(DiffusionStage):
         return partial(data.scene_sample, level=recipe.level, size=recipe.resolution, seed=recipe.seed)
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
-        device, count = batch["image"].device, len(batch["caption"])
+        device, count = self.device(), len(batch["caption"])
         loss, plain = self.diffusion_loss(
             batch,
             generator,
