@@ -1,4 +1,4 @@
-"""`anystory bench`: what subjects cost over the stock pipeline."""
+"""`anystory bench`: what subjects cost over the stock pipeline, and how fast training goes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from anystory.cli.drawing import quiet_libraries
 
 app = typer.Typer(
-    help="Count or time what subjects cost over the stock pipeline.", no_args_is_help=True, add_completion=False
+    help="Count or time what subjects cost, and how fast training goes.", no_args_is_help=True, add_completion=False
 )
 
 _Subjects = Annotated[str, typer.Option(help="Numbers of subjects, e.g. 0-6 or 0,2,6.")]
@@ -20,7 +20,7 @@ _Json = Annotated[Path | None, typer.Option(help="Write all numbers to this file
 
 @app.callback()
 def _verbs() -> None:
-    """Count or time what subjects cost over the stock pipeline."""
+    """Count or time what subjects cost over the stock pipeline, and how fast training goes."""
 
 
 @app.command()
@@ -97,6 +97,57 @@ def speed(
             progress=lambda what: status.update(f"measuring {what}"),
         )
     show_speed(report, Console())
+    if json is not None:
+        with atomic_write(json) as temporary:
+            temporary.write_text(as_json(report), encoding="utf-8")
+
+
+@app.command()
+def training(
+    recipe: Annotated[str, typer.Option(help="A recipe's name or YAML file: batch sizes, picture size.")] = "mini-cpu",
+    model: Annotated[
+        str | None, typer.Option(help="Folder with its components, or mini. By default mini; none for a base's recipe.")
+    ] = None,
+    stages: Annotated[str | None, typer.Option(help="Among base,encoder,router; by default the recipe's.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each case has its turn.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Steps that are timed in a turn.")] = 4,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of the computation; 0 is torch's own choice.")] = 0,
+    compile: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Also with compiled blocks. Default: on a GPU.")
+    ] = None,
+    channels_last: Annotated[
+        bool | None,
+        typer.Option("--channels-last/--no-channels-last", help="Also with channels-last. Default: on a GPU."),
+    ] = None,
+    json: _Json = None,
+) -> None:
+    """Time training steps, plain and with our settings one by one, the loop around them, and the loader."""
+    from anystory.training.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    wanted = None if stages is None else [part.strip() for part in stages.split(",")]
+    quiet_libraries()
+    import torch
+    from rich.console import Console
+
+    from anystory.evaluation.bench.show import as_json, show_training
+    from anystory.evaluation.bench.training import measure_training
+    from anystory.files import atomic_write
+
+    if threads:
+        torch.set_num_threads(threads)
+    with Console(stderr=True).status("") as status:
+        report = measure_training(
+            loaded,
+            model=model or ("mini" if loaded.base is None else None),
+            stages=wanted,
+            rounds=rounds,
+            steps=steps,
+            channels_last=channels_last,
+            compiled=compile,
+            progress=lambda what: status.update(f"measuring {what}"),
+        )
+    show_training(report, Console())
     if json is not None:
         with atomic_write(json) as temporary:
             temporary.write_text(as_json(report), encoding="utf-8")

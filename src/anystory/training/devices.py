@@ -60,7 +60,7 @@ def forward_pass(device: torch.device, precision: Precision) -> Iterator[None]:
     """What a stage's forward pass runs in: autocast as `precision` says, and attention that is quick on a CPU.
 
     Torch's blocked CPU attention saves memory, but its backward pass takes a third of a training step at our lengths
-    (`benchmarks/bench_training.py`); two products and a softmax are used instead. What `accelerate launch
+    (`anystory bench training`); two products and a softmax are used instead. What `accelerate launch
     --mixed_precision` asks for is accelerate's to do and holds as well.
     """
     with ExitStack() as stack:

@@ -1,10 +1,10 @@
-"""Both reports as tables and as JSON."""
+"""The reports as tables and as JSON."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,13 +12,16 @@ from rich.table import Table
 from anystory.evaluation.bench.flops import Bar, FlopReport
 from anystory.evaluation.bench.speed import SpeedReport, Timing
 
+if TYPE_CHECKING:
+    from anystory.evaluation.bench.training import StageTiming, TrainingReport
+
 _TERA = 1e12
 
 
-def as_json(report: FlopReport | SpeedReport) -> str:
+def as_json(report: FlopReport | SpeedReport | TrainingReport) -> str:
     """The whole report; a count is in FLOPs, a share is a fraction, seconds are seconds, memory is bytes."""
     values: dict[str, Any] = asdict(report)
-    if isinstance(report, FlopReport):
+    if not isinstance(report, SpeedReport):
         values["bars"] = [asdict(bar) | {"met": bar.met} for bar in report.bars]
     return json.dumps(values, indent=1) + "\n"
 
@@ -66,6 +69,46 @@ def show_speed(report: SpeedReport, console: Console) -> None:
         for row in report.pictures:
             table.add_row(row.name, str(row.subjects), f"{row.first:.3f}", f"{row.second:.3f}")
         console.print(table)
+
+
+def show_training(report: TrainingReport, console: Console) -> None:
+    """Prints every stage's steps and loader, and the bars."""
+    console.print(
+        f"{report.recipe}; {report.hardware}{', native bf16' if report.native_bf16 else ''}, {report.threads} threads, "
+        f"torch {report.torch}; fastest of {report.rounds} rounds of {report.steps} steps, "
+        f"{'seconds of a core' if report.core_seconds else 'by the clock'}"
+    )
+    for stage in report.stages:
+        console.print(_stage_steps(stage))
+        rates = {name: f"{rate:.0f}" for name, rate in stage.loader.items()}
+        console.print(
+            f"samples/s out of shards, of a core's work: {rates['read']} read, {rates['decode']} decoded, "
+            f"{rates['training']} as training takes them; by the clock: {rates['batches']} batched by one worker"
+        )
+    bars = _table("", ["bar"], ["measured", "", ""])
+    for bar in report.bars:
+        limit = f"{'at least' if bar.at_least else 'at most'} {bar.limit:g}"
+        bars.add_row(bar.name, f"{bar.value:.2f}", limit, "met" if bar.met else "missed")
+    console.print(bars)
+
+
+def _stage_steps(stage: StageTiming) -> Table:
+    table = _table(
+        f"{stage.stage}, batches of {stage.batch_size}: forward, backward, optimizer",
+        [""],
+        ["s/step", "median", "samples/s", "rate ratio", "peak, GiB", "memory ratio"],
+    )
+    for row in [*stage.settings, stage.bare, stage.whole]:
+        table.add_row(
+            row.name,
+            f"{row.seconds:.4f}",
+            f"{row.median:.4f}",
+            f"{row.samples:.1f}",
+            f"{row.ratio:.2f}",
+            "–" if row.memory is None else f"{row.memory / 2**30:.2f}",
+            "–" if row.memory_ratio is None else f"{row.memory_ratio:.2f}",
+        )
+    return table
 
 
 def _timings(title: str, rows: list[Timing]) -> Table:
