@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from anystory.data.bad import BadSample
 from anystory.data.pixels import ReadLimits, decode_mask, encode_png
@@ -208,3 +208,56 @@ def test_jpeg_targets_are_read() -> None:
     record, files = make_sample("a")
     files["a/target.png"] = jpeg(np.zeros((48, 64, 3), np.uint8))  # told by its content, not by its name
     assert read_sample(record, files.__getitem__).image.max() == 0
+
+
+def npy_header(shape: str) -> bytes:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"abc"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [npy_header("(1000000, 1000000)"), npy_header("(-1, 5)"), npy_header("((3, 5"), b"PK\x03\x04 no zip"],
+    ids=["more than memory holds", "negative", "torn header", "zip"],
+)
+def test_damaged_npy_files_are_bad_samples(data: bytes) -> None:
+    with pytest.raises(BadSample, match=r"new\.npy is not a whole \.npy file") as caught:
+        decode_mask(data, "new.npy", ReadLimits())
+    assert caught.value.reason == "unreadable_image"
+
+
+MODULES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
+"""What Pillow calls the libraries that it may be built without."""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000"])
+def test_however_a_picture_is_damaged_it_is_a_bad_sample(kind: str) -> None:
+    """Pillow's decoders fail in many ways, among them TypeError (TIFF) and RuntimeError (AVIF)."""
+    if kind in MODULES and not features.check(MODULES[kind]):
+        pytest.skip(f"Pillow is built without {kind}")
+    rng = np.random.default_rng(0)
+    data = io.BytesIO()
+    Image.fromarray(rng.integers(0, 255, (24, 20, 3), dtype=np.uint8)).save(data, kind)
+    whole = np.frombuffer(data.getvalue(), np.uint8)
+    bad = 0
+    for _ in range(150):
+        damaged = whole.copy()
+        places = rng.integers(0, min(len(whole), 250), 4)
+        damaged[places] = rng.integers(0, 256, 4)
+        try:
+            decode_mask(damaged.tobytes(), "a.tif", ReadLimits())
+        except BadSample:
+            bad += 1
+    assert bad
+
+
+def test_a_float_tiff_is_turned_as_its_exif_data_say() -> None:
+    """Once: Pillow itself turns TIFF files when they are loaded."""
+    pixels = np.zeros((4, 6), np.float32)
+    pixels[0, 0] = 1
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "TIFF", tiffinfo={0x112: 6})
+    mask = decode_mask(data.getvalue(), "a.tif", ReadLimits())
+    assert mask.shape == (6, 4)
+    assert mask[0, 3] == 255

@@ -59,15 +59,15 @@ def decode_picture(data: bytes, name: str, limits: ReadLimits) -> np.ndarray:
     try:
         with open_image(data, name) as image:
             _check_pixels(image.width, image.height, name, limits)
-            if image.mode == "F":
-                return _colours(np.asarray(image), name)
             return image_to_array(image, name)
     except BadSample:
         raise
-    except (ValueError, OSError, SyntaxError, EOFError) as error:
-        reason: Literal["too_many_pixels", "unreadable_image"] = "unreadable_image"
+    except ValueError as error:
+        reason: Literal["not_finite", "too_many_pixels", "unreadable_image"] = "unreadable_image"
         if "too large" in str(error):  # Pillow's own limit, where ours is never reached
             reason = "too_many_pixels"
+        elif "NaN or infinite" in str(error):  # of a TIFF with floats
+            reason = "not_finite"
         raise BadSample(reason, str(error)) from None
 
 
@@ -104,7 +104,7 @@ def _decode_npy(data: bytes, name: str, limits: ReadLimits) -> np.ndarray:
     """An array from a .npy file; it is not compressed, so it cannot be larger than the file."""
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    except Exception as error:  # a damaged header ends in a SyntaxError, TokenError, MemoryError, BadZipFile, …
         raise BadSample("unreadable_image", f"{name} is not a whole .npy file ({error})") from None
     if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or 0 in array.shape:
         raise BadSample("unreadable_image", f"{name} holds no picture: expected an array (H, W) or (H, W, channels)")

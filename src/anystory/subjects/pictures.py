@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import struct
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -159,7 +158,7 @@ def open_image(data: bytes, label: str) -> Image.Image:
         raise ValueError(f"{label} is too large: more than {MAX_PIXELS:,} pixels. Make it smaller first") from None
     except UnidentifiedImageError:
         raise ValueError(f"{label} is not a picture that can be read: expected PNG, JPEG, WebP or similar") from None
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
+    except Exception as error:  # each of Pillow's formats fails in a way of its own: TypeError, RuntimeError, …
         raise ValueError(f"{label} is damaged and cannot be read ({error}). Save or download it again") from None
 
 
@@ -172,12 +171,13 @@ def image_to_array(image: Image.Image, label: str) -> np.ndarray:
     _check_size(image.width, image.height, label)
     try:
         frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # an MPO is one photograph and its preview or depth map
-            warnings.warn(f"{label} has {frames} frames: only frame {image.tell() + 1} is used", stacklevel=2)
         image.load()
-        return _convert(ImageOps.exif_transpose(image), label)
-    except (OSError, SyntaxError, EOFError, struct.error) as error:
+        upright = ImageOps.exif_transpose(image)
+    except Exception as error:  # as in `open_image`; and EXIF data are read with no less variety
         raise ValueError(f"{label} is damaged: {error}. Save or download it again") from None
+    if frames > 1 and image.format != "MPO":  # an MPO is one photograph and its preview or depth map
+        warnings.warn(f"{label} has {frames} frames: only frame {image.tell() + 1} is used", stacklevel=2)
+    return _convert(upright, label)
 
 
 def _convert(image: Image.Image, label: str) -> np.ndarray:
