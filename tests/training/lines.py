@@ -18,7 +18,7 @@ from anystory.training.stream import Sample
 def point(index: int) -> Sample:
     """Position `index` of the stream: a point near a line."""
     x = np.random.default_rng(index).normal(size=4).astype(np.float32)
-    return {"index": np.int64(index), "x": x, "y": np.float32([x.sum(), x[0] - 2 * x[1]])}
+    return {"index": np.int64(index), "x": x, "y": np.array([x.sum(), x[0] - 2 * x[1]], np.float32)}
 
 
 class LineStage(Stage):

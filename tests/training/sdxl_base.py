@@ -27,8 +27,8 @@ STAGE: dict[str, Any] = {"batch_size": 2, "learning_rate": 1e-3, "steps": 2, "wa
 
 def write_base(folder: Path) -> Path:
     """Two text encoders, AutoencoderKL, U-Net and scheduler in diffusers' layout, an image encoder beside them."""
-    parts = helpers.components("sdxl") | {"adapter": None}
-    helpers.pipeline("sdxl", **parts).save_pretrained(folder / "sdxl")
+    parts: dict[str, Any] = helpers.components("sdxl") | {"adapter": None}
+    helpers.pipeline("sdxl", 0, 4, **parts).save_pretrained(folder / "sdxl")
     return folder / "sdxl"
 
 

@@ -135,10 +135,11 @@ def newest(run: Path, stage: str = "vae") -> Path:
 def test_configurations_are_what_accelerate_reads(name: str) -> None:
     config = ClusterConfig.from_yaml_file(yaml_file=str(CONFIGS / f"{name}.yaml"))
     assert config.mixed_precision == "no"
+    sharding: Any = config.fsdp_config
     if name in ("fsdp2", "zero2"):
-        assert config.fsdp_config["fsdp_version"] == 2
-        assert config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(",") == list(WRAPPED)
-        assert config.fsdp_config["fsdp_reshard_after_forward"] is (name == "fsdp2")
+        assert sharding["fsdp_version"] == 2
+        assert sharding["fsdp_transformer_layer_cls_to_wrap"].split(",") == list(WRAPPED)
+        assert sharding["fsdp_reshard_after_forward"] is (name == "fsdp2")
     if name == "ddp_multinode":
         assert config.num_machines == 2
         assert config.num_processes == 16

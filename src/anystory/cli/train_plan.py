@@ -37,7 +37,7 @@ def plan(
     if strategy not in STRATEGIES:
         raise ValueError(f"--strategy is one of {', '.join(STRATEGIES)}, got {strategy!r}")
     recipe = load_recipe(config)
-    stages = [name for name in recipe.stage_names if name in PERSONAL_STAGES]
+    stages: list[Any] = [name for name in recipe.stage_names if name in PERSONAL_STAGES]
     if stage is not None and stage not in stages:
         raise ValueError(f"--stage: recipe {recipe.name!r} has no stage {stage!r} to plan, only {', '.join(stages)}")
     quiet_libraries()

@@ -175,7 +175,8 @@ def meta_batch(stage: PersonalStage, count: int, *, cached: bool) -> Sample:
         latent, channels = stage.latent_size, stage.unet.config["in_channels"]
         batch["latents"] = torch.empty(count, channels, latent, latent, device=META)
         batch["text_hidden"] = torch.empty(count, tokens, stage.unet.config["cross_attention_dim"], device=META)
-        batch["text_pooled"] = torch.empty(count, stage.texts.pooled.config.projection_dim, device=META)
+        pooled: Any = stage.texts.pooled.config.projection_dim
+        batch["text_pooled"] = torch.empty(count, pooled, device=META)
     else:
         batch["image"] = pixels(count, side, side, 3)
         ids = torch.zeros(count, tokens, dtype=torch.int64, device=META)

@@ -100,7 +100,8 @@ class LikeAGpu(TorchFunctionMode):
             return _fused_attention(self.bf16, *args, **kwargs)
         if self.bf16 and (func in _LOWER or func in _UPPER):
             cast = _to(torch.bfloat16 if func in _LOWER else torch.float32)
-            args, kwargs = tree_map(cast, args), tree_map(cast, kwargs)
+            args = tree_map(cast, args)
+            kwargs = {name: tree_map(cast, value) for name, value in kwargs.items()}
         return func(*args, **kwargs)
 
 
