@@ -16,11 +16,27 @@ from anystory.pipelines.record import LoraRecord
 if TYPE_CHECKING:
     from anystory.pipelines.record import PictureRecord
 
-__all__ = ["DEVICES", "DTYPES", "OFFLOADS", "ModelOptions", "parse_loras"]
+__all__ = ["DEVICES", "DTYPES", "OFFLOADS", "ModelOptions", "check_device", "parse_loras"]
 
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
 OFFLOADS = ("none", "model", "sequential")
+
+
+def check_device(device: str) -> None:
+    """Refuse a `--device` that is none of `DEVICES`, or that this machine has not.
+
+    Raises:
+        ValueError: says which there are.
+    """
+    kind = device.split(":")[0]
+    if kind not in DEVICES:
+        raise ValueError(f"--device must be one of {', '.join(DEVICES)}, got {device!r}")
+    if kind == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device {device}: this machine has no CUDA GPU that torch {torch.__version__} can use")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +116,7 @@ class ModelOptions:
 
     def _check_device(self) -> None:
         kind = self.device.split(":")[0]
-        if kind not in DEVICES:
-            raise ValueError(f"--device must be one of {', '.join(DEVICES)}, got {self.device!r}")
+        check_device(self.device)
         if self.dtype not in DTYPES:
             raise ValueError(f"--dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.offload not in OFFLOADS:
@@ -110,12 +125,6 @@ class ModelOptions:
             raise ValueError(
                 f"--offload {self.offload} keeps weights in the CPU's memory while the device does not need them, but"
                 " --device is cpu, where all of them are anyway: leave --offload away, or name another device"
-            )
-        import torch
-
-        if kind == "cuda" and not torch.cuda.is_available():
-            raise ValueError(
-                f"--device {self.device}: this machine has no CUDA GPU that torch {torch.__version__} can use"
             )
 
     def _check_files(self) -> None:

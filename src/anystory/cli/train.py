@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from anystory.cli.drawing import quiet_libraries
+from anystory.cli.train_cache import cache as write_cache
 from anystory.cli.train_plan import plan
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def prerender_settings(
 
 
 app.command("plan")(plan)
+app.command("cache")(write_cache)
 
 
 @app.command()
@@ -106,6 +108,9 @@ def run(
     ] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="Folders of shards, once for each; or a level of StoryWorld: level1.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="What `anystory train cache` wrote of these shards: latents and texts, read.")
     ] = None,
     adapter: Annotated[
         str | None, typer.Option(help="The adapter to begin with, e.g. what `anystory adapter init` wrote.")
@@ -163,7 +168,8 @@ def run(
     if precision not in PRECISIONS:
         raise ValueError(f"--precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
     loaded = load_recipe(config if by_recipe else recipe or "mini-cpu")
-    loaded = loaded.with_places(base=base, data=tuple(data or ()), adapter=adapter)
+    kept = None if cache is None else str(cache.resolve())
+    loaded = loaded.with_places(base=base, data=tuple(data or ()), adapter=adapter, cache=kept)
     stages: Any = loaded.stage_names if by_recipe else STAGES if config == "mini" else (config,)
     budget = parse_minutes(minutes, stages)
     ahead = prerender_settings(prerender, workers=prerender_workers, minutes=prerender_minutes, first=prerender_first)

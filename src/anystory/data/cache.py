@@ -125,8 +125,12 @@ class SampleCache:
         self._count = count
 
     @classmethod
-    def open(cls, folder: str | Path, *, encoders: Mapping[str, str]) -> SampleCache:
+    def open(cls, folder: str | Path, *, encoders: Mapping[str, str] | None = None) -> SampleCache:
         """Open a cache that these encoders made.
+
+        Args:
+            folder: Of the cache.
+            encoders: SHA-256 of each encoder's weights by its name; None does not ask who made it.
 
         Raises:
             ValueError: none there, not finished, damaged, or made by other encoders; the message names what differs.
@@ -147,7 +151,8 @@ class SampleCache:
                     f"the cache {folder} is damaged: {part.name} is gone or has another size. Write it again"
                 )
         cache = cls(folder, index)
-        cache._refuse_other(index.fingerprint.model_copy(update={"encoders": dict(encoders)}))
+        if encoders is not None:
+            cache._refuse_other(index.fingerprint.model_copy(update={"encoders": dict(encoders)}))
         return cache
 
     def __len__(self) -> int:

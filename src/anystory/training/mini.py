@@ -13,6 +13,7 @@ from torch import nn
 
 from anystory.files import atomic_folder, atomic_write
 
+from .caching import check_cache
 from .checkpoints import find_checkpoint
 from .components import LOADERS, ModelFolder
 from .devices import make_accelerator
@@ -51,9 +52,10 @@ def check_run(names: tuple[StageName, ...], recipe: Recipe, options: RunOptions)
     """Find what is wrong with a run before it changes anything.
 
     Raises:
-        ValueError: a mistake in the recipe, or a checkpoint in the way.
+        ValueError: a mistake in the recipe, a cache that does not go with it, or a checkpoint in the way.
     """
     check_recipe(recipe)
+    check_cache(recipe, names, prerender=options.prerender is not None)
     found = [name for name in names if find_checkpoint(options.out / name)]
     if found and not options.resume:
         there = f"{options.out} already holds checkpoints of {', '.join(found)}"

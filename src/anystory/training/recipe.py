@@ -159,9 +159,13 @@ class Recipe(_Model):
 
     name: str
     level: str | None = None
-    """StoryWorld level of every picture the run sees; None where `shards` or --data say what it sees."""
+    """StoryWorld level of every picture the run sees; None where `shards` or --data say what it sees. A model that is
+    trained from nothing has a level in any case: only its stages with an adapter take shards."""
     shards: tuple[str, ...] = ()
-    """Folders of samples that `anystory data build` wrote."""
+    """Folders of samples that `anystory data build` wrote: what the stages with an adapter see."""
+    cache: str | None = None
+    """Folder that `anystory train cache` wrote: latents and text embeddings of the shards' targets, read in place of
+    the pictures. Each sample then has one crop in every epoch."""
     resolution: int = Field(gt=0, multiple_of=8)
     """Side of the square pictures, pixels."""
     seed: int = 0
@@ -192,7 +196,7 @@ class Recipe(_Model):
         if "guidance_scale" not in self.defaults:
             raise ValueError("defaults lacks guidance_scale")
         if self.level is not None:
-            if self.shards:
+            if self.shards and self.base is not None:
                 raise ValueError("level and shards exclude each other: the samples are StoryWorld's or the shards'")
             load_level(self.level)
         if self.base is None:
@@ -224,13 +228,21 @@ class Recipe(_Model):
                 f"stage {', '.join(strange)} does not go with base: it is frozen ({_PERSONAL} train on it)"
             )
 
-    def with_places(self, *, base: str | None = None, data: tuple[str, ...] = (), adapter: str | None = None) -> Recipe:
+    def with_places(
+        self,
+        *,
+        base: str | None = None,
+        data: tuple[str, ...] = (),
+        adapter: str | None = None,
+        cache: str | None = None,
+    ) -> Recipe:
         """The recipe with other places than it names.
 
         Args:
             base: where the base is; a variant of the recipe's own does not go with it.
             data: folders of shards, or one level of StoryWorld.
             adapter: where the adapter begins.
+            cache: folder with latents and text embeddings of `data`.
 
         Raises:
             ValueError: they do not go with the recipe, or there is no such folder or level.
@@ -242,12 +254,15 @@ class Recipe(_Model):
             changes["base"] = self.base.model_dump() | {"source": base, "variant": None}
         if adapter is not None:
             changes["start"] = adapter
+        if cache is not None:
+            changes["cache"] = cache
         if data:
             folders = [place for place in data if Path(place).exists()]
             missing = [place for place in data if place not in folders]
             if missing and (folders or len(missing) > 1):
                 raise ValueError(f"--data: there is no {missing[0]}")
-            changes |= {"shards": tuple(folders), "level": missing[0] if missing else None}
+            level = missing[0] if missing else self.level if self.base is None else None
+            changes |= {"shards": tuple(folders), "level": level}
         return self if not changes else _validated(self.model_dump() | changes, self.name)
 
     @property

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from anystory.data.cache import SampleCache
+from anystory.data.training_set import TrainingSet
+
 from . import data
 from .recipe import Recipe
 from .stream import Sample
@@ -17,10 +20,21 @@ def check_samples(recipe: Recipe) -> None:
             f"recipe {recipe.name!r} names no samples: give --data FOLDER (shards that `anystory data build` wrote) or "
             "--data LEVEL (a level of StoryWorld)"
         )
+    if recipe.cache is not None and not recipe.shards:
+        raise ValueError(
+            f"recipe {recipe.name!r} names a cache and no shards that it was made from: give --data FOLDER, or leave "
+            "out the cache"
+        )
 
 
 def personal_samples(
-    recipe: Recipe, *, reference_size: int, min_subjects: int, max_subjects: int, held_out: bool = False
+    recipe: Recipe,
+    *,
+    reference_size: int,
+    min_subjects: int,
+    max_subjects: int,
+    held_out: bool = False,
+    cache: SampleCache | None = None,
 ) -> Callable[[int], Sample]:
     """A picklable function from a stream position to a sample, with the keys of `data.personal_sample`.
 
@@ -29,24 +43,22 @@ def personal_samples(
         reference_size: side of the references, pixels.
         min_subjects, max_subjects: subjects per sample.
         held_out: samples that training does not see, their references not augmented.
+        cache: what encoders made of the shards' targets, in their place; each sample then has one crop.
 
     Raises:
-        ValueError: the recipe names no samples, or its shards cannot be read.
+        ValueError: the recipe names no samples, its shards cannot be read, or the cache was made from others.
     """
+    check_samples(recipe)
     if recipe.shards:
-        from anystory.data.training_set import TrainingSet
-
-        return TrainingSet(
-            recipe.shards,
-            resolution=recipe.resolution,
+        return shard_samples(
+            recipe,
             reference_size=reference_size,
             min_subjects=min_subjects,
             max_subjects=max_subjects,
-            split="heldout" if held_out else "train",
-            augment=not held_out,
-            seed=recipe.seed,
+            held_out=held_out,
+            fixed_crop=cache is not None,
+            cache=cache,
         )
-    check_samples(recipe)
     assert recipe.level is not None
     return partial(
         data.personal_sample,
@@ -58,4 +70,33 @@ def personal_samples(
         max_subjects=max_subjects,
         split="heldout" if held_out else "train",
         augment=not held_out,
+    )
+
+
+def shard_samples(
+    recipe: Recipe,
+    *,
+    reference_size: int,
+    min_subjects: int,
+    max_subjects: int,
+    held_out: bool = False,
+    fixed_crop: bool = False,
+    cache: SampleCache | None = None,
+) -> TrainingSet:
+    """The recipe's shards; arguments as for `personal_samples`. `fixed_crop`: one crop of a sample in every epoch.
+
+    Raises:
+        ValueError: the shards cannot be read, or the cache was made from others.
+    """
+    return TrainingSet(
+        recipe.shards,
+        resolution=recipe.resolution,
+        reference_size=reference_size,
+        min_subjects=min_subjects,
+        max_subjects=max_subjects,
+        split="heldout" if held_out else "train",
+        augment=not held_out,
+        seed=recipe.seed,
+        fixed_crop=fixed_crop,
+        cache=cache,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from pydantic import BaseModel
+
 from ..components import ModelFolder, check_components
 from ..recipe import Recipe, StageName
 from ..samples import check_samples
@@ -39,9 +41,18 @@ def check_recipe(recipe: Recipe) -> None:
         ValueError: sizes that no component can be built with, an option that a stage does not have, or no samples.
     """
     for name in recipe.stage_names:
-        read_options(_stage_class(name).options_type, recipe.stages[name].options, name)
+        stage_options(recipe, name)
     check_samples(recipe)
     check_components(recipe)
+
+
+def stage_options(recipe: Recipe, name: StageName) -> BaseModel:
+    """What a recipe says of one stage alone, checked.
+
+    Raises:
+        ValueError: names the option and what is wrong.
+    """
+    return read_options(_stage_class(name).options_type, recipe.stages[name].options, name)
 
 
 def _stage_class(name: StageName) -> type[Stage]:

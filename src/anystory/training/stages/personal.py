@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anystory.data.cache import SampleCache
 from anystory.models.conditioning import SubjectConditioning
 from anystory.models.encoders import EncodedSubjects
 from anystory.pipelines.encoding import hidden_states
@@ -21,6 +22,7 @@ from anystory.pipelines.loading import check_image_encoder
 from .. import data
 from ..components import ModelFolder
 from ..devices import recomputed
+from ..encoder_hashes import hash_encoders
 from ..samples import personal_samples
 from ..sharding import assembled
 from ..stage import move
@@ -71,6 +73,8 @@ class PersonalStage(DiffusionStage):
         self.register_buffer("clip_std", torch.tensor(extractor.image_std)[:, None, None], persistent=False)
         self.adapter = folder.adapter(self.unet)
         check_image_encoder(self.image_encoder, self.adapter)
+        if folder.recipe.cache is not None:
+            self.texts.rest()  # held-out samples alone are not in the cache
         if folder.base is not None:
             self.use_frozen_type(folder.base.dtype)
         # For as long as the stage lives: with gradient checkpointing the backward pass, too, runs the U-Net's blocks.
@@ -91,12 +95,15 @@ class PersonalStage(DiffusionStage):
                     parameter.data = parameter.data.to(dtype)
 
     def fetch(self) -> Callable[[int], Sample]:
-        recipe, o = self.folder.recipe, self.options
+        recipe, o, cache = self.folder.recipe, self.options, None
+        if recipe.cache is not None:
+            cache = SampleCache.open(recipe.cache, encoders=hash_encoders(self.vae, self.texts))
         return personal_samples(
             recipe,
             reference_size=self.adapter.sizes.reference_size,
             min_subjects=o.min_subjects,
             max_subjects=o.max_subjects,
+            cache=cache,
         )
 
     def held_out(self) -> Callable[[int], Sample]:

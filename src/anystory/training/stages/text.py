@@ -22,13 +22,30 @@ class TextEncoders(nn.Module):
 
     encoders: Any
     """A ModuleList of one or two."""
+    names: tuple[str, ...]
+    """What they are called in a model's folder."""
 
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__()
-        first, tokenizer = folder.load_if_any("text_encoder"), folder.load_if_any("tokenizer")
+        first: Any = folder.load_if_any("text_encoder")
+        tokenizer: Any = folder.load_if_any("tokenizer")
         both = first is not None and tokenizer is not None
-        self.tokenizers: list[CLIPTokenizer] = [*([tokenizer] if both else []), folder.load("tokenizer_2")]
-        self.encoders = nn.ModuleList([*([first] if both else []), folder.load("text_encoder_2")])
+        tokenizers: list[Any] = [*([tokenizer] if both else []), folder.load("tokenizer_2")]
+        encoders: list[Any] = [*([first] if both else []), folder.load("text_encoder_2")]
+        self.tokenizers: list[CLIPTokenizer] = tokenizers
+        self.encoders = nn.ModuleList(encoders)
+        self.names = ("text_encoder", "text_encoder_2") if both else ("text_encoder_2",)
+        self.resting = False
+
+    def rest(self) -> None:
+        """From now on keep frozen encoders in main memory, and bring them to the device for the time of a call.
+
+        They are no longer part of the module that holds them: moving it leaves them where they are.
+        """
+        encoders = self.encoders.requires_grad_(False)
+        del self.encoders
+        object.__setattr__(self, "encoders", encoders)  # past Module's own, which would register it
+        self.resting = True
 
     @property
     def pooled(self) -> CLIPTextModelWithProjection:
@@ -41,6 +58,14 @@ class TextEncoders(nn.Module):
 
     def encode_ids(self, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The same for each encoder's token ids (B, L)."""
-        outputs = [encoder(own, output_hidden_states=True) for encoder, own in zip(self.encoders, ids, strict=True)]
+        outputs = [self._run(encoder, own) for encoder, own in zip(self.encoders, ids, strict=True)]
         hidden = [output.hidden_states[-2] for output in outputs]
         return torch.cat(hidden, dim=-1) if len(hidden) > 1 else hidden[0], outputs[-1].text_embeds
+
+    def _run(self, encoder: Any, ids: Tensor) -> Any:
+        if not self.resting:
+            return encoder(ids, output_hidden_states=True)
+        try:
+            return encoder.to(ids.device)(ids, output_hidden_states=True)
+        finally:
+            encoder.to("cpu")
