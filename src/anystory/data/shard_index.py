@@ -49,6 +49,15 @@ class ShardEntry(BaseModel):
                 raise ValueError(f"{name} has {len(getattr(self, name))} values for {self.samples} samples")
         return self
 
+    @model_validator(mode="after")
+    def _inside(self) -> ShardEntry:
+        if Path(self.name).name != self.name:
+            raise ValueError(f"name: a shard lies beside its index, got {self.name!r}")
+        for key, offset, size in zip(self.keys, self.offsets, self.sizes, strict=True):
+            if offset < 0 or size < 0 or offset + size > self.bytes:
+                raise ValueError(f"the sample {key!r} lies outside of {self.name}")
+        return self
+
     @property
     def table(self) -> SampleTable:
         """What is known of the samples without reading them."""

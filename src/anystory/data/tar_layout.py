@@ -75,28 +75,29 @@ def tar_samples(path: Path) -> Iterator[TarSample]:
     """The samples of a tar file in their order, from its headers alone.
 
     Raises:
-        ValueError: not a whole tar file, or members of one sample that do not lie together.
+        ValueError: not a whole tar file, members of one sample that do not lie together, or two samples with one key.
     """
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     key, begin, end = "", 0, 0
     try:
         with tarfile.open(path, mode="r:") as tar:
             for info in tar:
-                stem = _key(info.name)
-                if not info.isfile() or not stem:
+                folder, stem = _place(info.name, path)
+                if not _has_content(info) or not stem:
                     continue
+                if stem in seen and seen[stem] != folder:
+                    raise ValueError(f"{path}: two samples have the key {stem!r}, in {seen[stem]} and in {folder}")
                 if stem != key:
                     if key:
                         yield TarSample(key, begin, end - begin)
                     if stem in seen:
                         raise ValueError(f"{path}: the members of {stem!r} do not lie together")
-                    seen.add(stem)
+                    seen[stem] = folder
                     key, begin = stem, info.offset
-                end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                end = tar.offset
+            _check_end(tar, path)
     except tarfile.TarError as error:
         raise ValueError(f"{path} is not a whole tar file ({error}): write or copy it again") from None
-    if end > path.stat().st_size:
-        raise ValueError(f"{path} is cut short: write or copy it again")
     if key:
         yield TarSample(key, begin, end - begin)
 
@@ -111,7 +112,7 @@ def parse_block(block: bytes) -> dict[str, bytes]:
     try:
         with tarfile.open(fileobj=io.BytesIO(block), mode="r:") as tar:
             for info in tar:
-                file = tar.extractfile(info) if info.isfile() else None
+                file = tar.extractfile(info) if _has_content(info) else None
                 if file is not None:
                     members[PurePosixPath(info.name).name] = file.read()
     except tarfile.TarError as error:
@@ -143,8 +144,34 @@ def read_block(file: BinaryIO, sample: TarSample) -> bytes:
     return file.read(sample.size)
 
 
-def _key(member: str) -> str:
-    return PurePosixPath(member).name.partition(".")[0]
+def _has_content(info: tarfile.TarInfo) -> bool:
+    """Whether a member is a plain file. A sparse one is none: terabytes of zeros would fit into a few bytes."""
+    return info.isfile() and not info.issparse()
+
+
+def _place(member: str, tar: Path) -> tuple[str, str]:
+    """(folder in the tar file, key) of a member."""
+    try:
+        member.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{tar}: the name {member!r} is not UTF-8") from None
+    place = PurePosixPath(member)
+    return str(place.parent), place.name.partition(".")[0]
+
+
+def _check_end(tar: tarfile.TarFile, path: Path) -> None:
+    """Make sure that `tar`, which has been gone through, ended with its end mark: to tarfile a damaged header is one.
+
+    Raises:
+        ValueError: it did not.
+    """
+    assert tar.fileobj is not None, "it is open"
+    tar.fileobj.seek(tar.offset)
+    mark = tar.fileobj.read(tarfile.BLOCKSIZE)
+    if len(mark) < tarfile.BLOCKSIZE:
+        raise ValueError(f"{path} is cut short: write or copy it again")
+    if any(mark):
+        raise ValueError(f"{path} is damaged at byte {tar.offset}: write or copy it again")
 
 
 def _suffix(file: str) -> str:
