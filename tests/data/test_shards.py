@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -281,3 +283,77 @@ def test_a_key_of_another_record_is_bad(tmp_path: Path) -> None:
     for index, words in ((0, "has the key 'b'"), (1, "does not fit")):
         with pytest.raises(BadSample, match=words):
             shards.read(index)
+
+
+def test_a_damaged_header_is_no_end_of_the_file(tmp_path: Path) -> None:
+    """To Python's tarfile it is: what follows would be lost without a word."""
+    write(tmp_path, max_samples=100)
+    path = tmp_path / "pets-000000.tar"
+    data = bytearray(path.read_bytes())
+    data[load_index(tmp_path).shards[0].offsets[2] + 3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"pets-000000\.tar is damaged at byte \d+"):
+        rebuild_index(tmp_path)
+
+
+def test_a_tar_that_is_cut_between_members_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, max_samples=100)
+    os.truncate(tmp_path / "pets-000000.tar", load_index(tmp_path).shards[0].offsets[2])
+    with pytest.raises(ValueError, match=r"pets-000000\.tar is cut short"):
+        rebuild_index(tmp_path)
+
+
+def test_equal_names_in_two_folders_of_a_tar_are_two_samples(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in ("one/a.json", "one/a.jpg", "two/a.json", "two/a.jpg"):
+            add_member(tar, name, b"{}")
+    with pytest.raises(ValueError, match="two samples have the key 'a', in one and in two"):
+        rebuild_index(tmp_path)
+
+
+def test_a_sparse_member_is_not_blown_up(tmp_path: Path) -> None:
+    """A terabyte of zeros fits into two kilobytes."""
+    record, _ = make_sample("a", subjects=1)
+    info = tarfile.TarInfo("a.image.png")
+    info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": str(1 << 40)}
+    info.pax_headers["GNU.sparse.map"] = "0,0"
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        add_member(tar, "a.json", record.model_copy(update={"image": "a.image.png"}).model_dump_json().encode())
+        tar.addfile(info)
+    rebuild_index(tmp_path)
+    with pytest.raises(BadSample, match=r"file a\.image\.png is missing") as caught:
+        ShardSet.open(tmp_path).read(0)
+    assert caught.value.reason == "missing_file"
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        add_member(tar, "caf\udce9.json", b"{}")
+    with pytest.raises(ValueError, match=r"x\.tar: the name 'caf\\udce9\.json' is not UTF-8"):
+        rebuild_index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"name": "../pets-000000.tar"}, "name: "), ({"offsets": [-512, 0]}, "outside"), ({"sizes": [512, 1 << 50]}, "")],
+)
+def test_an_index_cannot_point_outside_its_shards(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    write(tmp_path / "in")
+    index = json.loads((tmp_path / "in" / INDEX_NAME).read_text())
+    index["shards"][0] |= change
+    (tmp_path / "in" / INDEX_NAME).write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=f"is no index of shards .*{words}"):
+        ShardSet.open(tmp_path / "in")
+
+
+def test_two_writers_of_one_name_would_overwrite_each_other(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, "pets") as writer:
+        record, files = make_sample("a")
+        writer.add(record, files.__getitem__)
+        with pytest.raises(ValueError, match="another program is writing the shards 'pets'"):
+            ShardWriter(tmp_path, "pets").__enter__()
+        with ShardWriter(tmp_path, "cats"):
+            pass
+    write(tmp_path, ("a", "b"))
+    assert sorted(ShardSet.open(tmp_path).table.keys) == ["a", "b"]
+    assert not list(tmp_path.glob(".*"))

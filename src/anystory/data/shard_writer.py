@@ -6,10 +6,12 @@ import hashlib
 import re
 import secrets
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
 from typing_extensions import Self
 
 from anystory.data.reading import OpenMember
@@ -42,7 +44,7 @@ class ShardWriter:
         max_samples: Or with so many samples.
 
     Raises:
-        ValueError: a name or limit out of range.
+        ValueError: a name or limit out of range, or another program is writing under this name.
     """
 
     def __init__(
@@ -54,6 +56,13 @@ class ShardWriter:
         self.folder, self.name = Path(folder), check_key(name)
         self.max_bytes, self.max_samples = max_bytes, max_samples
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.folder / f".{name}.lock", timeout=0, thread_local=False)
+        try:
+            self._lock.acquire()  # it ends with this program, however that ends
+        except Timeout:
+            raise ValueError(
+                f"another program is writing the shards {name!r} in {self.folder}: wait for it, or give another name"
+            ) from None
         for path in self.folder.glob(f".{name}-*.tar"):
             if re.fullmatch(rf"\.{name}-\d{{6,}}-[0-9a-f]{{8}}\.tar", path.name):
                 path.unlink()  # what an earlier run had in work when it was killed
@@ -73,14 +82,18 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
+        try:
+            if error is None:
+                self._finish_shard()
+                if self.written:
+                    rebuild_index(self.folder, self._done)
+        finally:
             if self._open is not None:
                 self._open.discard()
                 self._open = None
-            return
-        self._finish_shard()
-        if self.written:
-            rebuild_index(self.folder, self._done)
+            with suppress(OSError):  # Windows removes no open file: there it stays, empty
+                Path(self._lock.lock_file).unlink()
+            self._lock.release()
 
     def add(self, record: SampleRecord, open_member: OpenMember) -> None:
         """Append a sample; its files are read with `open_member` by the names that the record gives them.
@@ -153,8 +166,10 @@ class _OpenShard:
 
     def discard(self) -> None:
         """Remove the file."""
-        self._file.close()
-        self.temporary.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:  # on a full disk what is in its buffer cannot be written
+            self.temporary.unlink(missing_ok=True)
 
 
 class _HashingFile:
