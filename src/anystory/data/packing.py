@@ -26,7 +26,7 @@ def pack_manifest(
 ) -> BadTally:
     """Write the good samples of a manifest, files as they are; bad ones are left out and counted.
 
-    Samples that are in the folder already are neither read nor counted.
+    Samples that are in the folder already are counted as good, and not read again.
 
     Args:
         source: The manifest.
@@ -44,14 +44,14 @@ def pack_manifest(
     with ShardWriter(folder, name, max_bytes=max_bytes) as writer:
         for index in range(len(source)):
             record, open_member = source.open_sample(index)
-            if record.key not in writer:
-                try:
+            try:
+                if record.key not in writer:
                     read_sample(record, open_member, limits=limits)
-                except BadSample as error:
-                    tally.add(record.key, error)
-                else:
                     writer.add(record, open_member)
-                    tally.add(record.key, None)
+            except BadSample as error:
+                tally.add(record.key, error)
+            else:
+                tally.add(record.key, None)
             seen(index + 1)
         if tally.share > limit:
             raise ValueError(f"too many bad samples: {tally.summary()}. At most {limit:.1%} may be left out (--limit)")

@@ -99,7 +99,8 @@ class ShardWriter:
         """Append a sample; its files are read with `open_member` by the names that the record gives them.
 
         Raises:
-            ValueError: its key is written already, or a file's suffix is no picture's.
+            ValueError: its key is written already.
+            BadSample: a file's suffix is no picture's.
             FileNotFoundError, KeyError: what `open_member` raises where a file is missing. Nothing is written then.
         """
         if record.key in self.written:

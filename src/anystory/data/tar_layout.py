@@ -23,7 +23,7 @@ from anystory.data.records import ReferenceRecord, SampleRecord, SubjectRecord, 
 __all__ = ["TarSample", "add_member", "in_shard", "parse_block", "record_of", "tar_samples"]
 
 SUFFIXES = (".png", ".jpg", ".webp", ".tif", ".npy", ".avif", ".bmp")
-_SAME = {".jpeg": ".jpg", ".tiff": ".tif"}
+_SAME = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def in_shard(record: SampleRecord) -> tuple[SampleRecord, dict[str, str]]:
     """The record with its members' names, and {member: the file that it is made of} in their order.
 
     Raises:
-        ValueError: a file whose suffix is no picture's.
+        BadSample: a file whose suffix is no picture's.
     """
     key, files = record.key, {}
 
@@ -178,5 +178,5 @@ def _suffix(file: str) -> str:
     suffix = PurePosixPath(file).suffix.lower()
     suffix = _SAME.get(suffix, suffix)
     if suffix not in SUFFIXES:
-        raise ValueError(f"{file}: a picture in a shard ends in one of {' '.join(SUFFIXES)}")
+        raise BadSample("bad_record", f"{file}: a picture in a shard ends in one of {' '.join(SUFFIXES)}")
     return suffix
