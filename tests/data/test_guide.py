@@ -35,3 +35,14 @@ def test_the_commands_exist() -> None:
         assert name in command.commands, name
         options = {option for parameter in command.commands[name].params for option in parameter.opts}
         assert set(re.findall(r"(--[a-z-]+)", rest.partition("#")[0])) <= options
+
+
+def test_the_commands_that_train_exist() -> None:
+    command = load_verb("train")
+    assert isinstance(command, TyperGroup)
+    found = re.findall(r"(?m)^    anystory train (\S+)([^\n]*)", GUIDE)
+    assert len(found) == 4
+    for name, rest in found:
+        verb = command.commands[name if name in command.commands else "run"]
+        options = {option for parameter in verb.params for option in parameter.opts}
+        assert set(re.findall(r"(--[a-z-]+)", rest.partition("#")[0])) <= options

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anystory.cli.drawing import quiet_libraries
+
+if TYPE_CHECKING:
+    from anystory.training.recipe import StageName
 
 
 def cache(
@@ -32,7 +35,7 @@ def cache(
     from anystory.training.recipe import PERSONAL_STAGES, load_recipe
 
     recipe = load_recipe(config).with_places(base=base, data=tuple(data or ()))
-    stages = tuple(name for name in recipe.stage_names if name in PERSONAL_STAGES and stage in (None, name))
+    stages: list[StageName] = [name for name in PERSONAL_STAGES if name in recipe.stages and stage in (None, name)]
     if not stages:
         raise ValueError(f"--stage: recipe {recipe.name!r} has no stage {stage!r} that a cache is for")
     if recipe.base is not None and model is not None:

@@ -15,7 +15,7 @@ from anystory.storyworld.level import load_level
 
 STAGES = ("vae", "clip", "base", "encoder", "router")
 StageName = Literal["vae", "clip", "base", "encoder", "router"]
-PERSONAL_STAGES = ("encoder", "router")
+PERSONAL_STAGES: tuple[StageName, ...] = ("encoder", "router")
 """Those that train an adapter on a frozen base."""
 _PERSONAL = " and ".join(PERSONAL_STAGES)
 
