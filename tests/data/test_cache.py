@@ -175,3 +175,13 @@ def test_the_hash_of_weights_knows_values_names_and_types() -> None:
     assert len({hash_weights(w) for w in ({"a": weight}, *others)}) == 5
     assert hash_weights({"a": weight.clone(), "b": weight}) == hash_weights({"b": weight, "a": weight})
     assert hash_weights({"a": torch.tensor(1.0, dtype=torch.bfloat16)}) != hash_weights({"a": torch.tensor(1.0)})
+
+
+def test_parts_that_were_cut_in_other_places_are_made_again(shards: Path, tmp_path: Path) -> None:
+    """Ten samples in parts of 4, 4 and 2: the last of these must not become the third of five parts of 2."""
+    encoders, data = Encoders(), TrainingSet(shards, **SETTINGS)
+    for folder, rows in (("cache", 4), ("cache", 2), ("fresh", 2)):
+        (tmp_path / folder / INDEX_NAME).unlink(missing_ok=True)
+        write_cache(tmp_path / folder, data, encoders, encoders=encoders.hashes, part_rows=rows)
+    for path in (tmp_path / "fresh").iterdir():
+        assert path.read_bytes() == (tmp_path / "cache" / path.name).read_bytes()

@@ -40,6 +40,8 @@ class _Header(BaseModel):
     """What a part says of itself, so that it can be used again before there is an index."""
 
     fingerprint: Fingerprint
+    first: int
+    """The set's sample in its row 0."""
     rows: int
     bad: dict[int, tuple[Reason, str]]
 
@@ -91,12 +93,12 @@ def write_cache(
     parts = []
     for number, first in enumerate(range(0, len(data), part_rows)):
         path = folder / f"part-{number:05d}.safetensors"
-        rows = min(part_rows, len(data) - first)
-        part = _written_part(path, rows, fingerprint)
+        span = range(first, min(first + part_rows, len(data)))
+        part = _written_part(path, span, fingerprint)
         if part is None:
-            part = _write_part(path, data, range(first, first + rows), encode, batch_size, fingerprint)
+            part = _write_part(path, data, span, encode, batch_size, fingerprint)
         parts.append(part)
-        seen(first + rows)
+        seen(span.stop)
     with atomic_write(folder / INDEX_NAME) as temporary:
         index = CacheIndex(fingerprint=fingerprint, parts=tuple(parts))
         temporary.write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -131,7 +133,7 @@ def _write_part(
             flush()
     flush()
     tensors = {name: torch.cat(column).contiguous() for name, column in columns.items()}
-    header = _Header(fingerprint=fingerprint, rows=len(rows), bad=bad)
+    header = _Header(fingerprint=fingerprint, first=rows.start, rows=len(rows), bad=bad)
     with atomic_write(path) as temporary:
         # One entry: safetensors writes several in any order, and equal caches should be equal files.
         save_file(tensors, temporary, {"part": header.model_dump_json()})
@@ -151,7 +153,7 @@ def _encoded(encode: Encode, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
     return found
 
 
-def _written_part(path: Path, rows: int, fingerprint: Fingerprint) -> CachePart | None:
+def _written_part(path: Path, rows: range, fingerprint: Fingerprint) -> CachePart | None:
     """A part that an earlier call wrote; None if there is none, or one cut in other places."""
     if not path.is_file():
         return None
@@ -166,6 +168,6 @@ def _written_part(path: Path, rows: int, fingerprint: Fingerprint) -> CachePart 
             f"{path.parent} holds the beginning of a cache of something else: {'; '.join(differences[:5])}. "
             "Write into another folder, or remove this one"
         )
-    if header.rows != rows:
+    if range(header.first, header.first + header.rows) != rows:
         return None
-    return CachePart(name=path.name, bytes=path.stat().st_size, rows=rows, bad=header.bad)
+    return CachePart(name=path.name, bytes=path.stat().st_size, rows=len(rows), bad=header.bad)
