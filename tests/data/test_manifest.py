@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,48 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path)
     with pytest.raises(ValueError, match="no manifest at"):
         open_source(tmp_path / "nothing.jsonl")
+
+
+def test_a_null_in_parquet_is_a_field_left_out(tmp_path: Path) -> None:
+    """Other programs' tables have a column for each optional field, and fill it with nulls."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    subjects = [{"name": None, "mask": None, "references": [{"image": "r.png", "mask": None}]}]
+    row = {"key": "a", "image": "x.png", "caption": "x", "subjects": subjects, "source": None, "split": None}
+    parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "m.parquet")
+    (record,) = read_manifest(tmp_path / "m.parquet")
+    assert (record.subjects[0].name, record.subjects[0].mask, record.source, record.split) == ("", None, "", "train")
+
+
+def test_a_damaged_parquet_file_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "m.parquet"
+    write_manifest([make_sample("a")[0]], path)
+    data = bytearray(path.read_bytes())
+    data[-60:-30] = b"\xff" * 30
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"m\.parquet is no Parquet file that can be read"):
+        read_manifest(path)
+    with pytest.raises(FileNotFoundError):
+        read_manifest(tmp_path / "none.parquet")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    """A pipe or a device would never end."""
+    record, files = make_sample("a")
+    write_files(tmp_path, files)
+    write_manifest([record], tmp_path / "manifest.jsonl")
+    (tmp_path / record.image).unlink()
+    os.mkfifo(tmp_path / record.image)
+    with pytest.raises(BadSample, match=r"file a/target\.png is missing"):
+        SampleReader(open_source(tmp_path))[0]
+
+
+def test_windows_line_ends_and_links_are_read(tmp_path: Path) -> None:
+    record, files = make_sample("ä".encode().hex())
+    write_files(tmp_path / "elsewhere", files)
+    (tmp_path / record.key).symlink_to(tmp_path / "elsewhere" / record.key)
+    (tmp_path / "manifest.jsonl").write_bytes(f"\ufeff{record.model_dump_json()}\r\n\r\n".encode())
+    assert SampleReader(open_source(tmp_path))[0].key == record.key

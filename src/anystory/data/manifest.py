@@ -48,7 +48,7 @@ class Manifest:
 
     def _read(self, name: str) -> bytes:
         path = self.path.parent / name
-        if path.is_dir():
+        if not path.is_file():  # nor a folder, nor a pipe or device, which might never end
             raise FileNotFoundError(name)
         return path.read_bytes()
 
@@ -133,9 +133,18 @@ def _read_parquet(path: Path) -> list[tuple[int, Any]]:
 
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path} is no Parquet file: {error}") from None
-    return [(number, row) for number, row in enumerate(rows, 1)]
+    except FileNotFoundError:
+        raise
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no Parquet file that can be read: {error}") from None
+    return [(number, _without_nulls(row)) for number, row in enumerate(rows, 1)]
+
+
+def _without_nulls(value: Any) -> Any:
+    """A table has every column in every row: null stands for a field that is left out."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _parquet_schema() -> Any:
