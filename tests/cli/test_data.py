@@ -82,3 +82,11 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
     ):
         result = run(*arguments)
         assert (result.exit_code, words in result.output) == (2, True), result.output
+
+
+def test_brackets_in_a_source_are_no_markup(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, "set") as writer:
+        record, files = make_sample("a", source="[/b] my [red]set")
+        writer.add(record, files.__getitem__)
+    result = run("check", tmp_path)
+    assert (result.exit_code, "[/b] my [red]set: 1" in result.output) == (0, True), result.output

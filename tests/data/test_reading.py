@@ -261,3 +261,24 @@ def test_a_float_tiff_is_turned_as_its_exif_data_say() -> None:
     mask = decode_mask(data.getvalue(), "a.tif", ReadLimits())
     assert mask.shape == (6, 4)
     assert mask[0, 3] == 255
+
+
+def test_a_subject_that_others_cover_wholly_is_refused_at_any_limit() -> None:
+    record, files = make_sample("a")
+    files["a/mask0.png"] = files["a/mask1.png"]
+    with pytest.raises(BadSample, match=r"nothing of mask a/mask0\.png is left") as caught:
+        read_sample(record, files.__getitem__, limits=ReadLimits(max_overlap=1))
+    assert caught.value.reason == "overlapping_masks"
+
+
+def test_why_a_reference_cannot_be_read_is_told() -> None:
+    record, files = make_sample("a")
+
+    def read(name: str) -> bytes:
+        if name == "a/photo0.png":
+            raise PermissionError(13, "Permission denied")
+        return files[name]
+
+    with pytest.raises(BadSample, match=r"reference a/photo0\.png cannot be read: Permission denied") as caught:
+        read_sample(record, read)
+    assert caught.value.reason == "missing_reference"

@@ -357,3 +357,10 @@ def test_two_writers_of_one_name_would_overwrite_each_other(tmp_path: Path) -> N
     write(tmp_path, ("a", "b"))
     assert sorted(ShardSet.open(tmp_path).table.keys) == ["a", "b"]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_stream_crosses_processes(tmp_path: Path) -> None:
+    """A loader's workers get it pickled where they are spawned."""
+    pytest.importorskip("webdataset")
+    write(tmp_path)
+    assert [sample.key for sample in pickle.loads(pickle.dumps(webdataset_stream(tmp_path)))] == list(KEYS)

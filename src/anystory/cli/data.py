@@ -132,12 +132,13 @@ def storyworld(
 
 
 def _census_table(census: Census) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     from anystory.data.census import spread
 
     def counts(values: dict) -> str:
-        return ", ".join(f"{name}: {count}" for name, count in sorted(values.items())) or "none"
+        return escape(", ".join(f"{name}: {count}" for name, count in sorted(values.items()))) or "none"
 
     def range_of(values: list, form: str) -> str:
         found = spread(values)

@@ -119,7 +119,7 @@ def read_reference(reference: ReferenceRecord, open_member: OpenMember, limits: 
     except BadSample as error:
         if error.reason != "missing_file":
             raise
-        raise BadSample("missing_reference", f"reference {name} is missing") from None
+        raise BadSample("missing_reference", f"reference{str(error).removeprefix('file')}") from None
     height, width = pixels.shape[:2]
     _check_side(width, height, f"reference {name}", limits.min_reference_side)
     alpha = pixels[..., 3] if pixels.shape[-1] == 4 else np.full((height, width), 255, np.uint8)
@@ -157,8 +157,10 @@ def _masks(
     _check_overlap(masks, names, limits)
     # What little overlap there is goes to the later subject, which is in front.
     covered = np.zeros(size, bool)
-    for mask in masks[::-1]:
+    for mask, name in zip(masks[::-1], names[::-1], strict=True):
         mask &= ~covered
+        if not mask.any():
+            raise BadSample("overlapping_masks", f"nothing of mask {name} is left: other subjects cover all of it")
         covered |= mask
     return masks, True
 

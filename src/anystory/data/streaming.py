@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ def webdataset_stream(
             raise ValueError(f"{folder} holds no shards (tar files)")
         urls += [str(path) for path in found]
     options = {"shardshuffle": False, "empty_check": False} | options
-    decoded = webdataset.WebDataset(urls, **options).map(lambda sample: decode_streamed(sample, limits))
-    return decoded.select(lambda sample: sample is not None)
+    # No lambdas: spawned workers get the stream pickled.
+    return webdataset.WebDataset(urls, **options).map(partial(decode_streamed, limits=limits)).select(_is_good)
 
 
 def decode_streamed(sample: dict[str, Any], limits: ReadLimits | None = None) -> LoadedSample | None:
@@ -52,3 +53,7 @@ def decode_streamed(sample: dict[str, Any], limits: ReadLimits | None = None) ->
         return read_sample(*record_of(key, members), limits=limits)
     except BadSample:
         return None
+
+
+def _is_good(sample: LoadedSample | None) -> bool:
+    return sample is not None
