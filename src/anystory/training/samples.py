@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
 from anystory.data.cache import SampleCache
+from anystory.data.records import Split
 from anystory.data.training_set import TrainingSet
 
 from . import data
@@ -85,18 +87,32 @@ def shard_samples(
 ) -> TrainingSet:
     """The recipe's shards; arguments as for `personal_samples`. `fixed_crop`: one crop of a sample in every epoch.
 
+    Where no sample is held out, those that are trained on stand in for them, with a warning: a few photos of few
+    subjects are no reason to stop.
+
     Raises:
         ValueError: the shards cannot be read, or the cache was made from others.
     """
-    return TrainingSet(
-        recipe.shards,
-        resolution=recipe.resolution,
-        reference_size=reference_size,
-        min_subjects=min_subjects,
-        max_subjects=max_subjects,
-        split="heldout" if held_out else "train",
-        augment=not held_out,
-        seed=recipe.seed,
-        fixed_crop=fixed_crop,
-        cache=cache,
-    )
+
+    def samples(split: Split) -> TrainingSet:
+        return TrainingSet(
+            recipe.shards,
+            resolution=recipe.resolution,
+            reference_size=reference_size,
+            min_subjects=min_subjects,
+            max_subjects=max_subjects,
+            split=split,
+            augment=not held_out,
+            seed=recipe.seed,
+            fixed_crop=fixed_crop,
+            cache=cache,
+        )
+
+    if not held_out:
+        return samples("train")
+    try:
+        return samples("heldout")
+    except ValueError as error:
+        found = samples("train")  # which says what else may be wrong
+        warnings.warn(f"{error}; validation and pictures show samples that are trained on", stacklevel=2)
+        return found

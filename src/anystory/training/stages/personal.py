@@ -199,9 +199,14 @@ class PersonalStage(DiffusionStage):
         for first in range(0, o.pictures, o.picture_batch):
             places = range(first, min(first + o.picture_batch, o.pictures))
             batch = move(collate([fetch(HELD_OUT + i) for i in places]), self.device())
-            with torch.autocast(self.device().type, torch.bfloat16, enabled=self.unet.dtype == torch.bfloat16):
+            with torch.autocast(self.device().type, torch.bfloat16, enabled=self.holds_bf16()):
                 rows.append(self._picture_rows(batch, first))
         return sheet([[picture for part in row for picture in part] for row in zip(*rows, strict=True)], zoom=3)
+
+    def holds_bf16(self) -> bool:
+        """Whether weights are bf16: the base's, or copies of those that are trained (`masters: cpu`)."""
+        trained = next(iter(self.trained_parameters().values()))
+        return torch.bfloat16 in (self.unet.dtype, trained.dtype)
 
     def _picture_rows(self, batch: Sample, first: int) -> list[list[Tensor]]:
         conditioning = self.picture_conditioning(batch, self.encode_subjects(batch))

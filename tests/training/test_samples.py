@@ -1,0 +1,37 @@
+"""Samples out of shards: what is held out, and what stands in for it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from anystory.data.storyworld_writer import write_storyworld
+from anystory.training.samples import personal_samples
+
+from .sdxl_base import recipe_on
+
+
+def test_without_held_out_samples_training_ones_are_shown_as_they_are(tmp_path: Path) -> None:
+    write_storyworld(tmp_path, 3, size=32)
+    recipe = recipe_on(tmp_path, level=None, shards=[str(tmp_path)])
+    settings = {"reference_size": 32, "min_subjects": 1, "max_subjects": 4}
+    with pytest.warns(UserWarning, match="split 'heldout'.*samples that are trained on"):
+        shown = personal_samples(recipe, held_out=True, **settings)
+    epochs = [{shown(place)["references"].tobytes() for place in places} for places in (range(3), range(3, 6))]
+    assert epochs[0] == epochs[1]  # not augmented
+    assert len(epochs[0]) == 3
+    with pytest.raises(ValueError, match="split 'train'"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        personal_samples(recipe, held_out=True, **(settings | {"min_subjects": 4}))
+
+
+def test_held_out_samples_are_shown_where_there_are_some(tmp_path: Path) -> None:
+    for split in ("train", "heldout"):
+        write_storyworld(tmp_path / split, 3, size=32, split=split)  # pyright: ignore[reportArgumentType]
+    recipe = recipe_on(tmp_path, level=None, shards=[str(tmp_path / "train"), str(tmp_path / "heldout")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shown = personal_samples(recipe, reference_size=32, min_subjects=1, max_subjects=4, held_out=True)
+    assert getattr(shown, "split") == "heldout"  # noqa: B009
