@@ -15,6 +15,7 @@ from anystory.training.caching import TargetEncoders, cache_targets, cached_set,
 from anystory.training.components import LOADERS, ModelFolder
 from anystory.training.encoder_hashes import hash_encoders
 from anystory.training.mini import run_stages
+from anystory.training.plan.estimate import count
 from anystory.training.recipe import PERSONAL_STAGES, Recipe
 from anystory.training.stages import build_stage
 from anystory.training.stages.personal import PersonalStage
@@ -74,6 +75,10 @@ def given(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest
     return Given(recipe, model, place / "cache")
 
 
+ONE = pytest.mark.parametrize("given", ["sdxl"], indirect=True)
+"""For what does not depend on the kind of base."""
+
+
 @pytest.mark.parametrize("name", PERSONAL_STAGES)
 def test_losses_with_the_cache_equal_those_without(given: Given, name: str) -> None:
     stage, plain = given.stage(name, given.cached), given.stage(name, given.recipe)
@@ -104,6 +109,12 @@ def test_text_encoders_leave_the_device_and_still_serve_held_out_samples(given: 
     assert stage.validate([batch]) == plain.validate([batch])
 
 
+@ONE
+def test_a_plan_counts_the_cache(given: Given) -> None:
+    cached, plain = (count(recipe, "encoder", batch_size=2) for recipe in (given.cached, given.recipe))
+    assert cached.forward_flops < plain.forward_flops
+
+
 def test_other_encoders_are_refused(given: Given) -> None:
     for name, weight in (("vae", "vae"), ("text_encoder_2", "texts")):
         stage = given.stage("encoder", given.cached)
@@ -128,6 +139,7 @@ def test_the_hashes_know_what_changes_the_result_and_nothing_else(given: Given) 
     assert {name for name in before if before[name] != after[name]} == {"vae", "text_encoder_2", "tokenizer_2"}
 
 
+@ONE
 def test_a_cache_of_other_samples_is_refused_before_anything_is_trained(given: Given, tmp_path: Path) -> None:
     run = options(tmp_path / "run")
     other_seed = given.cached.model_copy(update={"seed": 3})
@@ -156,6 +168,7 @@ def test_a_cache_of_other_samples_is_refused_before_anything_is_trained(given: G
     assert not run.out.exists()
 
 
+@ONE
 def test_a_killed_command_goes_on(given: Given, tmp_path: Path) -> None:
     data, folder = cached_set(given.recipe, PERSONAL_STAGES), ModelFolder(given.model, given.recipe)
     told: list[int] = []
