@@ -24,8 +24,8 @@ class EncoderOptions(PersonalOptions):
     gate: Literal["paper", "masks"] = "masks"
     """`paper`: one subject per sample, on every pixel. `masks`: true instances, the rest is the background's."""
     router_share: Share = 0.0
-    """Share of the steps in which the adapter's router, as it is, decides instead of `gate`. True masks are sharper than
-    what the encoders meet when a picture is drawn; of use once a router has been trained. The paper's is 0."""
+    """Share of the steps in which the adapter's router, as it is, decides instead of `gate`. True masks are sharper
+    than what the encoders meet when a picture is drawn; of use once a router has been trained. The paper's is 0."""
     free_drop: Share = 0.05
     """Share of samples seen as the unconditional half sees them: no text, the background slot everywhere (D8)."""
 
