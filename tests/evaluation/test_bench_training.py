@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def report(recipe: Recipe, model: Path, told: list[str]) -> TrainingReport:
 
 def test_each_row_has_one_setting_more(report: TrainingReport, told: list[str]) -> None:
     (stage,) = report.stages
-    expected = ["plain", "+ fused AdamW", "+ quick attention", "+ bf16", "+ cached latents and text", "+ channels-last"]
+    expected = ["plain", "+ fused AdamW", "+ bf16", "+ quick attention", "+ cached latents and text", "+ channels-last"]
     if not report.native_bf16:
         expected.remove("+ bf16")
     assert [row.name for row in stage.settings] == expected
@@ -80,7 +81,8 @@ def test_bars_are_of_the_figures_in_the_report(report: TrainingReport) -> None:
     assert (loader.limit, step.limit) == (LOADER_BAR, STEP_BAR)
     assert report.core_seconds  # one thread on a CPU
     assert loader.value == pytest.approx(stage.loader["training"] * stage.whole.seconds / stage.batch_size)
-    assert step.value == pytest.approx(stage.whole.seconds / stage.bare.seconds)
+    least = min(stage.bare.seconds, stage.settings[-1].seconds)  # without the optimizer, but for chance
+    assert step.value == pytest.approx(stage.whole.seconds / least)
 
 
 def test_several_threads_are_timed_by_the_clock(report: TrainingReport) -> None:
@@ -117,10 +119,12 @@ def test_table_and_json_say_the_same(report: TrainingReport) -> None:
 
 
 @pytest.mark.parametrize(("name", "cached"), [("base", {"latents"}), ("encoder", {"latents", "text_hidden"})])
-def test_the_loop_and_the_bare_step_compute_the_stages_losses(recipe: Recipe, model: Path, name, cached) -> None:
+def test_the_loop_and_the_bare_step_compute_the_stages_losses(
+    recipe: Recipe, model: Path, name: Any, cached: set[str]
+) -> None:
     """What is cached is what the stage does not train, and gives the same losses; steps leave weights as they are."""
-    stage = build_stage(name, ModelFolder(model, recipe, writes=False))
-    steps = StageSteps(stage, recipe.stages[name], make_accelerator())  # pyright: ignore[reportArgumentType]
+    stage: Any = build_stage(name, ModelFolder(model, recipe, writes=False))
+    steps = StageSteps(stage, recipe.stages[name], make_accelerator())
     assert {"latents", "text_hidden"} & steps.cached_batch.keys() == cached
     assert "image" not in steps.cached_batch
     with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from .sdxl_base import recipe_on
 def test_without_held_out_samples_training_ones_are_shown_as_they_are(tmp_path: Path) -> None:
     write_storyworld(tmp_path, 3, size=32)
     recipe = recipe_on(tmp_path, level=None, shards=[str(tmp_path)])
-    settings = {"reference_size": 32, "min_subjects": 1, "max_subjects": 4}
+    settings: dict[str, Any] = {"reference_size": 32, "min_subjects": 1, "max_subjects": 4}
     with pytest.warns(UserWarning, match="split 'heldout'.*samples that are trained on"):
         shown = personal_samples(recipe, held_out=True, **settings)
     epochs = [{shown(place)["references"].tobytes() for place in places} for places in (range(3), range(3, 6))]
@@ -24,12 +25,13 @@ def test_without_held_out_samples_training_ones_are_shown_as_they_are(tmp_path: 
     assert len(epochs[0]) == 3
     with pytest.raises(ValueError, match="split 'train'"), warnings.catch_warnings():
         warnings.simplefilter("error")
-        personal_samples(recipe, held_out=True, **(settings | {"min_subjects": 4}))
+        settings["min_subjects"] = 4
+        personal_samples(recipe, held_out=True, **settings)
 
 
 def test_held_out_samples_are_shown_where_there_are_some(tmp_path: Path) -> None:
-    for split in ("train", "heldout"):
-        write_storyworld(tmp_path / split, 3, size=32, split=split)  # pyright: ignore[reportArgumentType]
+    write_storyworld(tmp_path / "train", 3, size=32)
+    write_storyworld(tmp_path / "heldout", 3, size=32, split="heldout")
     recipe = recipe_on(tmp_path, level=None, shards=[str(tmp_path / "train"), str(tmp_path / "heldout")])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -55,11 +55,11 @@ class Settings:
     channels_last: bool = False
     compiled: bool = False
 
-    def around_forward(self, device: torch.device) -> AbstractContextManager[None]:
+    def around_forward(self, device: torch.device) -> AbstractContextManager[Any]:
         """What the forward pass runs in."""
-        if self.quick or self.precision != "fp32":
+        if self.quick or device.type != "cpu":
             return forward_pass(device, self.precision)
-        return nullcontext()
+        return nullcontext() if self.precision == "fp32" else torch.autocast("cpu", torch.bfloat16)
 
 
 def settings_in_turn(
@@ -79,8 +79,8 @@ def settings_in_turn(
             found.append(replace(found[-1], name=f"+ {name}", **changes))
 
     add("fused AdamW", True, fused=True)
-    add("quick attention", device.type == "cpu", quick=True)
     add("bf16", bf16_is_native(device) and not bf16_base, precision="bf16")
+    add("quick attention", device.type == "cpu", quick=True)
     add("cached latents and text", True, cached=True)
     add("channels-last", channels_last, channels_last=True)
     add("compiled blocks", compiled, compiled=True)
