@@ -150,8 +150,8 @@ def measure_training(
     for name, value in (("rounds", rounds), ("steps", steps)):
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}")
-    possible = [name for name in DIFFUSION_STAGES if name in recipe.stages]
-    wanted = possible if stages is None else list(dict.fromkeys(stages))
+    possible: list[StageName] = [name for name in DIFFUSION_STAGES if name in recipe.stages]
+    wanted: list[str] = list(possible) if stages is None else list(dict.fromkeys(stages))
     if not wanted or set(wanted) - set(possible):
         raise ValueError(f"`stages` must be among {', '.join(possible)} of recipe {recipe.name!r}, got {wanted}")
     if compiled and not can_compile():
