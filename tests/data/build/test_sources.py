@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -223,3 +225,83 @@ def test_names_that_are_not_utf8_are_left_out(tmp_path):
     with pytest.warns(UserWarning, match="is not UTF-8"):
         (item,) = SubjectFolders(tmp_path, OPTIONS).items()
     assert len(item.photos) == 1
+
+
+def test_a_link_to_a_folder_around_it_is_not_followed_for_ever(photos):
+    (photos / "ann" / "again").symlink_to(photos)
+    (photos / "cat" / "up").symlink_to(photos.parent)
+    (photos / "dan").symlink_to(photos / "bob")
+    with pytest.warns(UserWarning, match="is left out: it is a link to a folder that it lies in") as told:
+        items = list(SubjectFolders(photos, OPTIONS).items())
+    assert [str(one.message).partition(" is ")[0] for one in told] == [
+        str(photos / "ann/again"),
+        str(photos / "cat/up"),
+    ]
+    assert [item.where for item in items] == ["ann", "bob", "cat", "dan"]
+
+
+def test_a_folder_that_cannot_be_opened_is_told(photos, monkeypatch):
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("bob"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.warns(UserWarning, match="bob is left out: Permission denied"):
+        assert [item.where for item in SubjectFolders(photos, OPTIONS).items()] == ["ann", "cat"]
+
+
+def test_masks_have_any_picture_s_ending_and_lost_ones_are_told(photos):
+    save(np.full((96, 96), 255, np.uint8), photos / "cat" / "IMG_1.mask.PNG")
+    save(np.full((96, 96), 255, np.uint8), photos / "cat" / "IMG_7.mask.png")
+    with pytest.warns(UserWarning, match="1 masks belong to no picture, for example that of cat/IMG_7"):
+        items = list(SubjectFolders(photos, OPTIONS).items())
+    assert items[2].photos[1].masks == (("cat", "cat/IMG_1.mask.PNG"),)
+
+
+def test_captions_of_several_lines_and_odd_separators(tmp_path):
+    for name in "ab":
+        save(grey(1), tmp_path / "x" / f"{name}.png")
+    (tmp_path / "captions.csv").write_text('file,caption\nx/a.png,"one\ntwo"\nx/b.png,"c\u2028d"\n', encoding="utf-8")
+    (item,) = SubjectFolders(tmp_path, OPTIONS).items()
+    assert [photo.caption for photo in item.photos] == ["one two", "c d"]
+    (tmp_path / "captions.csv").unlink()
+    (tmp_path / "captions.txt").write_text("x/a.png\tone\x85two\r\nx/b.png\tc\u2028d\n", encoding="utf-8")
+    (item,) = SubjectFolders(tmp_path, OPTIONS).items()
+    assert [photo.caption for photo in item.photos] == ["one two", "c d"]
+    (tmp_path / "captions.csv").write_text("file,caption\nx/a.png," + "w" * 200_000, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"captions\.csv is no table that can be read \(field larger"):
+        list(SubjectFolders(tmp_path, OPTIONS).items())
+
+
+def test_pictures_that_are_no_label_maps(tmp_path):
+    """Neither may become hundreds of subjects, each with a mask of the picture's size."""
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    soft = np.full((64, 64), 255, np.uint8)
+    soft[:8] = np.arange(8 * 64).reshape(8, 64) // 4
+    for name, mask in (("depth", ramp), ("soft", soft)):
+        save(grey(3), tmp_path / f"{name}.png")
+        save(mask, tmp_path / f"{name}.mask.png")
+    source = MaskedScenes(tmp_path, OPTIONS)
+    depth, soft = (source.read(item) for item in source.items())
+    for found, words in ((depth, "more than 254"), (soft, "soft edges of one subject: name it soft.mask.NAME.png")):
+        assert isinstance(found, Rejected)
+        assert (found.reason, found.bad, words in found.detail) == ("unusable_mask", True, True), found.detail
+
+
+def test_a_label_map_is_turned_as_its_picture(tmp_path):
+    from PIL import Image
+
+    labels = np.zeros((20, 30), np.uint8)
+    labels[0, 0] = 1
+    turned = Image.Exif()
+    turned[0x112] = 6
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "p.jpg", exif=turned)
+    Image.fromarray(labels).save(tmp_path / "p.mask.png", exif=turned)
+    source = MaskedScenes(tmp_path, OPTIONS)
+    (photo,) = read(source, next(source.items())).photos
+    matte = photo.instances[0].matte
+    assert matte is not None
+    assert (matte.shape, np.argwhere(matte).tolist()) == ((30, 20), [[0, 19]])

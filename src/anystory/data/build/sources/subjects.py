@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from anystory.data.build.candidates import Candidate, Photo, Rejected, Rejection
 from anystory.data.build.sources.base import Item, PhotoFile, SourceOptions, item_key
-from anystory.data.build.sources.listing import PICTURES, Captions, check_folder, list_files, mask_of
+from anystory.data.build.sources.listing import (
+    PICTURES,
+    Captions,
+    check_folder,
+    list_files,
+    mask_of,
+    warn_of_lost_masks,
+)
 from anystory.data.build.sources.stills import read_photo
 
 __all__ = ["SubjectFolders", "photo_files", "read_photos"]
@@ -38,7 +45,7 @@ class SubjectFolders:
         for parent, files in groupby(list_files(self.folder, PICTURES), key=lambda file: file.parent):
             if not parent.parts:
                 loose = list(files)
-            elif photos := photo_files(self.folder, files, parent.name, captions):
+            elif photos := photo_files(files, parent.name, captions):
                 any_yet = True
                 yield Item(key=item_key(str(parent)), where=str(parent), photos=photos)
         if loose and any_yet:
@@ -49,7 +56,7 @@ class SubjectFolders:
             )
             return
         name = self.folder.resolve().name
-        if photos := photo_files(self.folder, loose, name, captions):
+        if photos := photo_files(loose, name, captions):
             yield Item(key=item_key(name), where=name, photos=photos)
         elif not any_yet:
             raise ValueError(f"{self.folder}: no photos in it or in its folders ({' '.join(sorted(PICTURES))})")
@@ -58,21 +65,24 @@ class SubjectFolders:
         return read_photos(self.folder, item, self.options.longest)
 
 
-def photo_files(
-    folder: Path, files: Iterator[PurePosixPath] | list[PurePosixPath], subject: str, captions: Captions
-) -> tuple[PhotoFile, ...]:
-    """The photos among `files`, each of one subject, with the mask that lies beside it."""
-    found = []
+def photo_files(files: Iterable[PurePosixPath], subject: str, captions: Captions) -> tuple[PhotoFile, ...]:
+    """The photos among `files` of a folder, each of one subject, with the mask that lies beside it."""
+    photos: list[PurePosixPath] = []
+    masks: dict[PurePosixPath, PurePosixPath] = {}
     for file in files:
-        if mask_of(file):
-            continue
-        mask = file.with_name(f"{file.stem}.mask.png")
-        has_mask = (folder / mask).is_file()
+        if owner := mask_of(file):
+            masks[owner[0]] = file
+        else:
+            photos.append(file)
+    warn_of_lost_masks(set(masks) - {file.with_suffix("") for file in photos})
+    found = []
+    for file in photos:
+        mask = masks.get(file.with_suffix(""))
         found.append(
             PhotoFile(
                 image=str(file),
-                subjects=() if has_mask else (subject,),
-                masks=((subject, str(mask)),) if has_mask else (),
+                subjects=(subject,) if mask is None else (),
+                masks=() if mask is None else ((subject, str(mask)),),
                 caption=captions.of(file),
             )
         )
