@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -10,7 +9,14 @@ from typing import ClassVar
 
 from anystory.data.build.candidates import Candidate, Rejected
 from anystory.data.build.sources.base import Item, PhotoFile, SourceOptions, item_key
-from anystory.data.build.sources.listing import PICTURES, Captions, check_folder, list_files, mask_of
+from anystory.data.build.sources.listing import (
+    PICTURES,
+    Captions,
+    check_folder,
+    list_files,
+    mask_of,
+    warn_of_lost_masks,
+)
 from anystory.data.build.sources.subjects import photo_files, read_photos
 
 __all__ = ["MaskedScenes"]
@@ -27,7 +33,7 @@ class MaskedScenes:
     """
 
     name: ClassVar[str] = "scenes"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     Options = SourceOptions
 
     def __init__(self, folder: Path, options: SourceOptions) -> None:
@@ -41,9 +47,7 @@ class MaskedScenes:
         pictures = [file for file in files if not mask_of(file)]
         if not pictures:
             raise ValueError(f"{self.folder}: no pictures in it or in its folders ({' '.join(sorted(PICTURES))})")
-        lost = sorted(set(masks) - {file.with_suffix("") for file in pictures})
-        if lost:
-            warnings.warn(f"{len(lost)} masks belong to no picture, for example that of {lost[0]}", stacklevel=2)
+        warn_of_lost_masks(set(masks) - {file.with_suffix("") for file in pictures})
         for file in pictures:
             yield self._item(file, masks.get(file.with_suffix(""), {}), captions)
 
@@ -70,7 +74,7 @@ class MaskedScenes:
             if place is not None and place.is_dir():
                 inside = PurePosixPath(place.relative_to(self.folder).as_posix())
                 found = [inside / path for path in list_files(place, PICTURES) if len(path.parts) == 1]
-                photos = photo_files(self.folder, found, who, captions)
+                photos = photo_files(found, who, captions)
                 references += [photo.model_copy(update={"target": False}) for photo in photos]
         return Item(key=item_key(str(file)), where=str(file), photos=(scene, *references))
 

@@ -10,11 +10,13 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
+from PIL import ImageOps
 
 from anystory.data.build.candidates import Instance, Photo, Rejection
 from anystory.data.build.sources.base import PhotoFile
+from anystory.data.records import MOST_SUBJECTS
 from anystory.subjects.arrays import rgba_on_white
-from anystory.subjects.pictures import load_mask, load_picture, open_image
+from anystory.subjects.pictures import MAX_PIXELS, load_mask, load_picture, open_image
 
 __all__ = ["read_photo", "shrink"]
 
@@ -22,6 +24,9 @@ _LOSSLESS = frozenset((".png", ".bmp", ".tif", ".tiff", ".gif"))
 
 _VOID = 255
 """In a label map: pixels that belong to nobody (outlines, as in many data sets), unless it is the only number."""
+
+_SOFT = 32
+"""Numbers beside 255 from which on a picture that is white for the most part is no label map, but a soft mask."""
 
 
 def read_photo(folder: Path, file: PhotoFile, longest: int) -> Photo | Rejection:
@@ -92,18 +97,24 @@ def _read_labels(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: not a label map, or one without a subject.
     """
+    named = f"{path.name.partition('.mask.')[0]}.mask.NAME.png"
     with open_image(path.read_bytes(), repr(str(path))) as image:
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
             raise ValueError(
                 f"{path} is no label map: expected one number per pixel (grey or palette), got {image.mode}. "
-                f"For a mask per subject name the files {path.name.split('.')[0]}.mask.NAME.png"
+                f"For a mask per subject name the files {named}"
             )
-        image.load()
-        labels = np.asarray(image)
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{path} is too large: {image.width}×{image.height} is more than {MAX_PIXELS:,} pixels")
+        labels = np.asarray(ImageOps.exif_transpose(image))
     numbers = [int(number) for number in np.unique(labels) if number > 0]
     if not numbers:
         raise ValueError(f"{path} is empty: every pixel is background (0)")
     if len(numbers) == 1:
         return {"1": (labels > 0).astype(np.uint8) * np.uint8(255)}
+    if len(numbers) > _SOFT and np.count_nonzero(labels == _VOID) > np.count_nonzero(labels) / 2:
+        raise ValueError(f"{path} is no label map but shows the soft edges of one subject: name it {named}")
     numbers = [number for number in numbers if number != _VOID]
+    if len(numbers) > MOST_SUBJECTS:
+        raise ValueError(f"{path} is no label map: it holds {len(numbers)} numbers, more than {MOST_SUBJECTS}")
     return {str(number): (labels == number).astype(np.uint8) * np.uint8(255) for number in numbers}
