@@ -243,3 +243,10 @@ def test_no_sample_at_all_is_an_error_that_says_why(photos):
         built(photos, plan=plan_of("subjects", "filter.least_side=500"))
     content = json.loads((photos.parent / "out" / "report.json").read_text())
     assert content["rejected"]["small"]["photos"] == 9
+
+
+def test_a_kill_before_anything_is_written_stops_nothing(photos):
+    """Of a file that was being written a hidden one is left."""
+    (photos.parent / "out").mkdir()
+    (photos.parent / "out" / ".build.0123abcd.json").write_text("{")
+    assert built(photos).samples == 9

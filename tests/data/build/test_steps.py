@@ -293,3 +293,25 @@ def test_plans_that_do_not_fit(settings, message):
 def test_a_step_of_ones_own_needs_what_steps_have():
     with pytest.raises(ValueError, match="lacks version, Options"):
         load_step("pathlib:Path")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("source: subjects\n", "`source` is a mapping, as `{kind: subjects}`"),
+        ("write: png\n", "`write` is a mapping"),
+        ("steps: 5\n", "steps are a list"),
+        ("steps: {segment: {}}\n", "steps are a list"),
+    ],
+)
+def test_a_plan_of_another_shape_is_told(tmp_path, text, words):
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    for settings in ([], ["source.longest=64", "filter.least_side=1", "write.quality=9"]):
+        with pytest.raises(ValueError, match=words):
+            with_settings(load_plan(path), settings)
+
+
+def test_a_setting_that_is_no_yaml_is_told():
+    with pytest.raises(ValueError, match=r"--set filter\.least_side=\[1: .* is no YAML"):
+        with_settings(default_plan("subjects"), ["filter.least_side=[1"])

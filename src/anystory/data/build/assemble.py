@@ -49,7 +49,8 @@ def check_out(out: Path, plan: str, overwrite: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: --out is the folder for the shards")
-    others = [path.name for path in out.glob("*")] if out.exists() else []
+    # Hidden files are what a killed program leaves of those that it was writing.
+    others = [path.name for path in out.iterdir() if not path.name.startswith(".")] if out.exists() else []
     if others and MARKER not in others:
         raise ValueError(
             f"{out} holds other files ({', '.join(sorted(others)[:3])}): give a new folder for the shards with --out"

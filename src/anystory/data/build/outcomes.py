@@ -141,7 +141,7 @@ class WorkFolder:
         return tuple(state.name for state in kept.files) == item.files and all(_same(folder, s) for s in kept.files)
 
     def _path(self, key: str) -> Path:
-        # Keys end in eight digits of a hash: 256 folders of equal size.
+        # 256 folders of equal size: there may be millions of items.
         return self.folder / "items" / hashlib.sha256(key.encode()).hexdigest()[:2] / f"{key}.zip"
 
 

@@ -101,7 +101,7 @@ class Plan(Options):
         parts = {
             "format": _FORMAT,
             "source": [source.name, source.version, source.options.model_dump()],
-            "steps": [[s.name, s.version, options.model_dump()] for s, options in self._checked_steps()],
+            "steps": [[s.name, s.version, options.model_dump(mode="json")] for s, options in self._checked_steps()],
             "write": self.write.model_dump(include={"format", "quality"}),
             "rest": [self.heldout, self.credit, self.licence],
         }
@@ -130,7 +130,7 @@ def load_plan(path: Path) -> dict[str, Any]:
     """The content of a plan's file.
 
     Raises:
-        ValueError: not YAML, or not a mapping.
+        ValueError: not YAML, or of another shape than a plan.
         FileNotFoundError: no such file.
     """
     try:
@@ -139,8 +139,12 @@ def load_plan(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: a plan is a mapping with `source` and `steps`, got {type(found).__name__}")
-    kind = found.get("source", {}).get("kind", "subjects") if isinstance(found.get("source", {}), dict) else "subjects"
-    return {**default_plan(str(kind)), **found}
+    for name, example in (("source", "{kind: subjects}"), ("write", "{format: png}")):
+        if not isinstance(found.get(name, {}), dict):
+            raise ValueError(f"{path}: `{name}` is a mapping, as `{example}`, got {found[name]!r}")
+    if not isinstance(found.get("steps", []), list):
+        raise ValueError(f"{path}: steps are a list: `- segment`, `- filter: {{least_side: 512}}`")
+    return {**default_plan(str(found.get("source", {}).get("kind", "subjects"))), **found}
 
 
 def with_settings(plan: Mapping[str, Any], settings: Iterable[str]) -> Plan:
@@ -155,7 +159,10 @@ def with_settings(plan: Mapping[str, Any], settings: Iterable[str]) -> Plan:
         part, _, option = name.strip().partition(".")
         if not sign or not part:
             raise ValueError(f"--set {setting}: expected `step.option=value`, for example filter.least_side=512")
-        value = yaml.safe_load(text)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"--set {setting}: {text!r} is no YAML value") from None
         if not option:
             changed[part] = value
         elif part in ("source", "write"):

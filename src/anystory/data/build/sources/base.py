@@ -94,7 +94,7 @@ class Source(Protocol):
 
 
 def item_key(where: str) -> str:
-    """A valid key for a path: readable words of it, and eight digits of its hash that make it unique."""
+    """A valid key for a path: readable words of it, and twelve digits of its hash that make it unique."""
     ascii_only = unicodedata.normalize("NFKD", where).encode("ascii", "ignore").decode()
     words = re.sub(r"[^A-Za-z0-9]+", "_", ascii_only).strip("_")[:80] or "item"
-    return f"{words}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
+    return f"{words}-{hashlib.sha256(where.encode()).hexdigest()[:12]}"
