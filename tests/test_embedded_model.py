@@ -18,7 +18,6 @@ from anystory.training.components import ModelFolder
 from anystory.training.data import personal_sample
 from anystory.training.recipe import load_recipe
 from anystory.training.stages import build_stage
-from anystory.training.stages.common import encode_text, size_condition, to_pixels, tokenize
 from anystory.training.stages.personal import PersonalStage
 from anystory.training.stream import collate
 
@@ -87,6 +86,7 @@ def test_the_router_segments_scenes_it_has_never_seen() -> None:
     recipe = load_recipe("mini-cpu")
     stage = build_stage("router", ModelFolder(ASSETS / "mini", recipe))
     assert isinstance(stage, PersonalStage)
+    assert recipe.level is not None
     samples = [
         personal_sample(
             index, level=recipe.level, size=64, reference_size=64, seed=0, min_subjects=2, max_subjects=2,
@@ -98,16 +98,12 @@ def test_the_router_segments_scenes_it_has_never_seen() -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         conditioning = SubjectConditioning(encoded=stage.encode_subjects(batch), record="pictures")
-        clean = stage.vae.encode(to_pixels(batch["image"])).latent_dist.mode()
+        clean = stage.clean_latents(batch)
         t = torch.full((len(samples),), 300)
         noisy, _ = stage.schedule.add_noise(clean, torch.randn(clean.shape, generator=generator), t)
-        hidden, pooled = encode_text(stage.text_encoder, tokenize(stage.tokenizer, batch["caption"], clean.device))
-        added = {"text_embeds": pooled, "time_ids": size_condition(len(samples), 64, clean.device)}
+        attention = {"subject_conditioning": conditioning}
         with stage.adapter.installed_on(stage.unet):
-            stage.unet(
-                noisy, t, hidden, added_cond_kwargs=added,
-                cross_attention_kwargs={"subject_conditioning": conditioning},
-            )  # fmt: skip
+            stage.predict(noisy, t, stage.text(batch), stage.sizes(batch), attention)
     fine = [maps.refined for maps in conditioning.maps.values() if maps.refined.shape[-1] == 16]
     owners = torch.stack(fine).mean(dim=0).argmax(dim=1).numpy()
     overlaps = []
