@@ -11,11 +11,11 @@ import torch
 from anystory.data.cache import INDEX_NAME, SampleCache
 from anystory.data.shard_writer import ShardWriter
 from anystory.data.storyworld_writer import write_storyworld
+from anystory.evaluation.plan.estimate import count
 from anystory.training.caching import TargetEncoders, cache_targets, cached_set, check_cache
 from anystory.training.components import LOADERS, ModelFolder
 from anystory.training.encoder_hashes import hash_encoders
 from anystory.training.mini import run_stages
-from anystory.training.plan.estimate import count
 from anystory.training.recipe import PERSONAL_STAGES, Recipe
 from anystory.training.stages import build_stage
 from anystory.training.stages.personal import PersonalStage

@@ -11,7 +11,7 @@ import typer
 from anystory.cli.drawing import quiet_libraries
 
 if TYPE_CHECKING:
-    from anystory.training.plan.estimate import Plan
+    from anystory.evaluation.plan.estimate import Plan
 
 STRATEGIES = ("ddp", "zero2", "fsdp2")
 
@@ -41,7 +41,7 @@ def plan(
     if stage is not None and stage not in stages:
         raise ValueError(f"--stage: recipe {recipe.name!r} has no stage {stage!r} to plan, only {', '.join(stages)}")
     quiet_libraries()
-    from anystory.training.plan.estimate import estimate
+    from anystory.evaluation.plan.estimate import estimate
 
     plans = [
         estimate(

@@ -59,7 +59,7 @@ class PersonalStage(DiffusionStage):
 
     options: PersonalOptions
     conditioning_type: type[SubjectConditioning] = SubjectConditioning
-    """What training passes to the U-Net; `training.plan` counts with one that asks no data."""
+    """What training passes to the U-Net; `evaluation.plan` counts with one that asks no data."""
     clip_mean: Tensor
     clip_std: Tensor
 

@@ -14,15 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from anystory.cli import app
+from anystory.evaluation.plan.estimate import GIB, count, estimate, memory_of
+from anystory.evaluation.plan.meter import Meter
 from anystory.training.components import ModelFolder
 from anystory.training.devices import forward_pass, quick_attention
-from anystory.training.plan.estimate import GIB, count, estimate, memory_of
-from anystory.training.plan.meter import Meter
 from anystory.training.recipe import Recipe, StageConfig
 from anystory.training.stages import build_stage
 from anystory.training.stream import collate
-
-from .sdxl_base import recipe_on, write_base
+from training.sdxl_base import recipe_on, write_base
 
 
 @pytest.fixture(scope="module")

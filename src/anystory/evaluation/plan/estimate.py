@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ..recipe import Recipe, StageConfig, StageName
+from anystory.training.recipe import Recipe, StageConfig, StageName
+
 from .meta import meta_batch, meta_stage
 from .meter import LikeAGpu, Meter
 

@@ -26,12 +26,12 @@ from anystory.models.adapter import SubjectAdapter
 from anystory.models.conditioning import SubjectConditioning
 from anystory.models.encoders import EncodedSubjects
 from anystory.models.patch_autoencoder import PatchAutoencoder
+from anystory.training.components import BUILDERS, ModelFolder
+from anystory.training.recipe import PERSONAL_STAGES, BaseRecipe, Recipe, StageName
+from anystory.training.stages import build_stage
+from anystory.training.stages.personal import PersonalStage
+from anystory.training.stream import Sample
 
-from ..components import BUILDERS, ModelFolder
-from ..recipe import PERSONAL_STAGES, BaseRecipe, Recipe, StageName
-from ..stages import build_stage
-from ..stages.personal import PersonalStage
-from ..stream import Sample
 from .meter import LikeAGpu
 
 META = torch.device("meta")
