@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from anystory.data.charts import bar_chart, histogram
-from anystory.data.inspection import evenly, write_page
+from anystory.data.evenly import evenly
+from anystory.data.inspection import write_page
 from anystory.data.manifest import write_manifest
 from anystory.data.shard_writer import ShardWriter
 from anystory.data.sources import open_source

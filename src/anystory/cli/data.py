@@ -121,7 +121,7 @@ def storyworld(
         drawn = write_storyworld(
             out,
             n,
-            level=int(level) if level.isdigit() else level,
+            level=int(level) if level.isdecimal() else level,
             size=size,
             split=split,
             start=start,

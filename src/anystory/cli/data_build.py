@@ -50,7 +50,7 @@ def build(
     given = {"segment.method": segment, "caption.model": caption, "compare.model": compare}
     given |= {"credit": credit, "licence": licence, "heldout": heldout}
     chosen = _plan(plan, kind, {name: value for name, value in given.items() if value is not None}, set_ or [])
-    places = BuildPlaces(folder, out, work or out.with_name(f"{out.name}.work"), name)
+    places = BuildPlaces(folder, out, work or _beside(out), name)
     count = (os.cpu_count() or 1) if workers is None else workers
     run = runner(count, ray, gpus_per_worker)
     if dry_run:
@@ -60,6 +60,12 @@ def build(
     if report.rejected:
         Console().print(report.table())
     print(f"{out}: {report.summary()}")
+
+
+def _beside(out: Path) -> Path:
+    """`OUT.work`, also where OUT is `.` or `..`, which have no names."""
+    named = out if out.name not in ("", "..") else out.resolve()
+    return named.with_name(f"{named.name}.work")
 
 
 def _plan(path: Path | None, kind: str | None, given: dict[str, str | float], settings: list[str]) -> Plan:

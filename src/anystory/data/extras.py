@@ -1,4 +1,4 @@
-"""Libraries of the `data` extra, imported when they are needed."""
+"""Libraries of the extras `data`, `video` and `ray`, imported when they are needed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Any
 __all__ = ["need"]
 
 
-def need(module: str, what: str) -> Any:
-    """Import a module of the `data` extra.
+def need(module: str, what: str, extra: str = "data") -> Any:
+    """Import a module of an extra.
+
+    Args:
+        module: Its full name.
+        what: What needs it, for the message.
+        extra: The extra's name.
 
     Raises:
         ValueError: it is not installed; the message says how to get it.
@@ -18,4 +23,4 @@ def need(module: str, what: str) -> Any:
         return import_module(module)
     except ImportError:
         package = module.partition(".")[0]
-        raise ValueError(f"{what} needs {package}, which is not installed: pip install 'anystory[data]'") from None
+        raise ValueError(f"{what} needs {package}, which is not installed: pip install 'anystory[{extra}]'") from None

@@ -6,7 +6,7 @@ import base64
 import colorsys
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,7 @@ from PIL import Image
 
 from anystory.data.census import Census, take_census
 from anystory.data.charts import bar_chart, histogram
+from anystory.data.evenly import evenly
 from anystory.data.reading import LoadedSample
 from anystory.data.table import SampleSource
 from anystory.files import atomic_write
@@ -62,13 +63,6 @@ def write_page(
     with atomic_write(page) as temporary:
         temporary.write_text(_page(title, len(source), census, cards), encoding="utf-8")
     return page
-
-
-def evenly(values: Sequence[int], count: int) -> list[int]:
-    """At most `count` of the values, with equal steps between them, from the first one on."""
-    if len(values) <= count:
-        return list(values)
-    return [values[i * len(values) // count] for i in range(count)]
 
 
 def _page(title: str, total: int, census: Census, cards: list[str]) -> str:

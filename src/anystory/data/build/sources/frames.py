@@ -10,6 +10,7 @@ import numpy as np
 from anystory.data.build.candidates import Instance, Photo, Rejected, Rejection
 from anystory.data.build.sources.base import PhotoFile
 from anystory.data.build.sources.stills import shrink
+from anystory.data.extras import need
 
 __all__ = ["need_pyav", "read_frames"]
 
@@ -106,9 +107,5 @@ def need_pyav() -> Any:
     Raises:
         ValueError: it is not installed.
     """
-    try:
-        import av
-        import av.error
-    except ImportError:
-        raise ValueError("reading videos needs PyAV: pip install 'anystory[video]'") from None
-    return av
+    need("av.error", "reading videos", "video")
+    return need("av", "reading videos", "video")

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from anystory.data.build.candidates import Candidate, Photo, Rejected
 from anystory.data.build.sources.base import Options
+from anystory.data.evenly import evenly
 from anystory.data.records import MOST_SUBJECTS
 
 __all__ = ["Pair", "PairOptions"]
@@ -46,7 +47,7 @@ class Pair:
         made: list[Candidate] = []
         lacking: list[str] = []
         targets = [i for i, photo in enumerate(candidate.photos) if photo.target]
-        for position in _spread(targets, self.options.targets or len(targets)):
+        for position in evenly(targets, self.options.targets or len(targets)):
             target = candidate.photos[position]
             if len(target.instances) > MOST_SUBJECTS:
                 return Rejected(reason="crowd", detail=f"{target.name} has more than {MOST_SUBJECTS} subjects")
@@ -75,7 +76,7 @@ class Pair:
     def _choose(self, photos: Sequence[Photo], number: int) -> tuple[Photo, ...]:
         """The references of a target's sample `number`: no photo serves two samples of a target."""
         mine = photos[number :: self.options.per_target] if self.options.per_target > 1 else photos
-        return tuple(_spread(mine, self.options.references))
+        return tuple(evenly(mine, self.options.references))
 
 
 def _of_subject(photos: Sequence[Photo], name: str) -> list[Photo]:
@@ -86,10 +87,3 @@ def _of_subject(photos: Sequence[Photo], name: str) -> list[Photo]:
         if instance is not None:
             found.append(replace(photo, instances=(instance,)))
     return found
-
-
-def _spread(values: Sequence, most: int) -> list:
-    """At most `most` of the values, evenly spread."""
-    if len(values) <= most:
-        return list(values)
-    return [values[i * len(values) // most] for i in range(most)]
