@@ -10,7 +10,6 @@ import logging
 import os
 import platform
 from collections.abc import Generator, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from anystory.data.build.local import use_one_thread
 from anystory.data.build.plan import Plan
 from anystory.data.build.sources.base import Item
 from anystory.data.build.worker import Worker, failed
+from anystory.data.extras import need
 
 __all__ = ["run_on_ray"]
 
@@ -44,11 +44,7 @@ def run_on_ray(
         ValueError: Ray is not installed, there is no such cluster, or the plan cannot be carried out.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        ray: Any = import_module("ray")
-        data: Any = import_module("ray.data")
-    except ImportError:
-        raise ValueError("--ray needs Ray Data: pip install 'anystory[ray]'") from None
+    ray, data = need("ray", "--ray", "ray"), need("ray.data", "--ray", "ray")
     listed = {item.key: item for item in items}
     if not listed:
         return
