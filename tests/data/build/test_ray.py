@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,47 +13,94 @@ from typer.testing import CliRunner
 
 from anystory.cli import app
 from anystory.data.build.build import BuildPlaces, build, runner
-from anystory.data.build.plan import default_plan, with_settings
+from anystory.data.build.plan import Plan, default_plan, with_settings
 from data.build.folders import DEADLY, LOW
 
 NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'anystory[ray]'")
 
 
+STEPS = (
+    DEADLY
+    + """
+class GivenGpu(Deadly):
+    def __call__(self, candidate):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+        return [candidate]
+
+class Refusing(Deadly):
+    def __init__(self, options):
+        raise ValueError("there is no such model")
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """The address of two nodes, each with one core and what it takes for a GPU, whose workers find `deadly_step`."""
+    steps = tmp_path_factory.mktemp("steps")
+    (steps / "deadly_step.py").write_text(STEPS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(steps))
+        environment = {"PYTHONPATH": str(steps), "SPARE": str(steps / "spare")}
+        off = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0"}
+        for name, value in {**environment, **off}.items():
+            patch.setenv(name, value)
+        node = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 100_000_000, "include_log_monitor": False}
+        head = {**node, "include_dashboard": False, "no_monitor": True}
+        made = import_module("ray.cluster_utils").Cluster(initialize_head=True, head_node_args=head)
+        try:
+            made.add_node(**node)
+            made.wait_for_nodes()
+            yield made.address
+        finally:
+            made.shutdown()
+
+
+def plan_with(step: str) -> Plan:
+    steps = ["segment", f"deadly_step:{step}", "filter", "pair", "caption"]
+    return with_settings({**default_plan("subjects"), "steps": steps}, LOW)
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @NO_RAY
-def test_a_ray_cluster_of_two_nodes_writes_the_same_shards(photos, tmp_path, monkeypatch):
-    for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_enable_metrics_collection", "0")):
-        monkeypatch.setenv(name, value)
-    (tmp_path / "deadly_step.py").write_text(DEADLY)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the cluster's workers
-    monkeypatch.setenv("SPARE", str(tmp_path / "spare"))
-    plan = with_settings(default_plan("subjects"), LOW)
+def test_a_cluster_of_two_nodes_writes_the_same_shards(photos, cluster, monkeypatch):
     (photos / "ann" / "broken.png").write_bytes(b"no picture")
+    plan = with_settings(default_plan("subjects"), LOW)
     build(plan, BuildPlaces(photos, photos.parent / "here", photos.parent / "here.work"), quiet=True)
-    node = {"num_cpus": 1, "object_store_memory": 200_000_000, "include_log_monitor": False}
-    head = {**node, "include_dashboard": False, "no_monitor": True}
-    cluster = import_module("ray.cluster_utils").Cluster(initialize_head=True, head_node_args=head)
-    try:
-        cluster.add_node(**node)
-        cluster.wait_for_nodes()
-        monkeypatch.setenv("RAY_ADDRESS", cluster.address)  # where `auto` looks
-        settings = [word for setting in LOW for word in ("--set", setting)]
-        out = str(photos.parent / "there")
-        said = CliRunner().invoke(app, ["data", "build", str(photos), "--out", out, "--ray", "auto", *settings])
-        deadly = with_settings(
-            {**default_plan("subjects"), "steps": ["segment", "deadly_step:Deadly", "filter", "pair", "caption"]}, LOW
-        )
-        places = BuildPlaces(photos, photos.parent / "dead", photos.parent / "dead.work")
-        report = build(deadly, places, runner(1, cluster.address), quiet=True)
-    finally:
-        cluster.shutdown()
+    monkeypatch.setenv("RAY_ADDRESS", cluster)  # where `auto` looks
+    settings = [word for setting in LOW for word in ("--set", setting)]
+    out = str(photos.parent / "there")
+    said = CliRunner().invoke(app, ["data", "build", str(photos), "--out", out, "--ray", "auto", *settings])
     assert said.exit_code == 0, said.output
     assert "9 samples of 3 items" in said.output
-    assert (report.rejected["failed"]["item"], report.samples) == (1, 6), "Bob cost his worker, and nothing else"
     for name in ("samples-000000.tar", "report.json", "build.json"):
         assert (photos.parent / "there" / name).read_bytes() == (photos.parent / "here" / name).read_bytes()
+
+
+@pytest.mark.slow
+@NO_RAY
+def test_an_item_that_ends_its_process_on_the_cluster_costs_itself_only(photos, cluster):
+    for number in range(6):  # some wait behind Bob
+        shutil.copytree(photos / "cat", photos / f"cat{number}")
+    places = BuildPlaces(photos, photos.parent / "dead", photos.parent / "dead.work")
+    report = build(plan_with("Deadly"), places, runner(1, cluster), quiet=True)
+    assert (report.rejected["failed"]["item"], report.items) == (1, 9)
+    assert report.examples["failed"] == ["bob: it ended its worker process (exit code 7)"]
+
+
+@pytest.mark.slow
+@NO_RAY
+def test_workers_on_the_cluster_have_their_gpu(photos, cluster):
+    places = BuildPlaces(photos, photos.parent / "gpu", photos.parent / "gpu.work")
+    assert build(plan_with("GivenGpu"), places, runner(1, cluster, gpus=1), quiet=True).rejected == {}
+
+
+@pytest.mark.slow
+@NO_RAY
+def test_a_plan_that_the_cluster_cannot_carry_out(photos, cluster):
+    places = BuildPlaces(photos, photos.parent / "none", photos.parent / "none.work")
+    with pytest.raises(ValueError, match=r"^there is no such model \(on the machine .+\)$"):
+        build(plan_with("Refusing"), places, runner(1, cluster), quiet=True)
 
 
 @NO_RAY

@@ -2,6 +2,9 @@
 
 Every machine of the cluster must have this version of anystory and see the source's folder under the same path.
 Outcomes come back to this process, which keeps them and writes the shards.
+
+A Ray actor that dies takes the items queued behind it along. So each actor hands its items to a process of its own,
+which may die of one without harm to the others; Ray's own retries are left with machines that are lost.
 """
 
 from __future__ import annotations
@@ -9,14 +12,14 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from anystory.data.build.local import use_one_thread
 from anystory.data.build.plan import Plan
+from anystory.data.build.process import WorkerProcess
 from anystory.data.build.sources.base import Item
-from anystory.data.build.worker import Worker, failed
+from anystory.data.build.worker import failed
 from anystory.data.extras import need
 
 __all__ = ["run_on_ray"]
@@ -25,6 +28,9 @@ _BLOCK = 16
 """Most items in a block: what is lost with a killed build, and what a worker sends back at once."""
 
 _BLOCK_BYTES = 16_000_000
+
+_TRIES = 3
+"""How often a block is tried whose machine, or whose actor, is lost. By default Ray would do so for ever."""
 
 
 def run_on_ray(
@@ -58,11 +64,13 @@ def run_on_ray(
         # Ray Data keeps room for a few such blocks per worker: with its default of 128 MB small machines never start.
         context.target_max_block_size = _BLOCK_BYTES
         context.max_errored_blocks = -1  # what does not come back is seen below
-        for most in (_BLOCK, 1):  # the second time what a dead worker had in hand, one by one: only the culprit fails
-            for key, outcome in _pass(ray, data, plan, folder, list(listed.values()), most, gpus):
-                yield listed.pop(key), outcome
+        digest = plan.digest()
+        for row in _mapped(ray, data, plan, digest, folder, items, gpus).iter_rows():
+            if row["refusal"]:
+                raise ValueError(row["refusal"])
+            yield listed.pop(row["key"]), row["outcome"]
         for item in listed.values():
-            yield item, failed(item, plan.digest(), "it ended its worker process on the Ray cluster")
+            yield item, failed(item, digest, f"the Ray cluster lost the actor that had it, {_TRIES} times")
     except ray.exceptions.RayError as error:
         raise ValueError(f"the Ray cluster at {address!r} could not do it: {_reason(error)}") from error
     finally:
@@ -70,41 +78,39 @@ def run_on_ray(
             ray.shutdown()
 
 
-def _pass(
-    ray: Any, data: Any, plan: Plan, folder: Path, items: Sequence[Item], most: int, gpus: float
-) -> Iterator[tuple[str, bytes]]:
-    """Keys and outcomes of all items whose blocks, of `most` items, came back."""
-    if not items:
-        return
+def _mapped(ray: Any, data: Any, plan: Plan, digest: str, folder: Path, items: Sequence[Item], gpus: float) -> Any:
+    """Ray's data set of the rows that `_Actor` makes."""
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    blocks = min(len(items), max(4 * cpus, -(-len(items) // most)))
+    blocks = min(len(items), max(4 * cpus, -(-len(items) // _BLOCK)))
     rows = [{"item": item.model_dump_json()} for item in items]
-    mapped = data.from_items(rows, override_num_blocks=blocks if most > 1 else len(items)).map(
-        _RayWorker,
-        fn_constructor_args=(plan.model_dump_json(), str(folder.resolve())),
+    return data.from_items(rows, override_num_blocks=blocks).map(
+        _Actor,
+        fn_constructor_args=(plan.model_dump_json(), digest, str(folder.resolve())),
         num_cpus=1,
         num_gpus=gpus,
         compute=data.ActorPoolStrategy(min_size=1, max_size=min(cpus, blocks)),
-        # By default Ray tries a block for ever, and a picture that crashes its decoder would do so for ever.
-        ray_remote_args_fn=lambda: {"max_task_retries": 0},
+        ray_remote_args_fn=lambda: {"max_task_retries": _TRIES - 1},
     )
-    for row in mapped.iter_rows():
-        yield row["key"], row["outcome"]
 
 
-class _RayWorker:
-    """A worker in a Ray actor: rows with an item in, rows with its key and outcome out."""
+class _Actor:
+    """Rows with an item in; rows with its key, its outcome and, if the plan cannot be carried out here, why, out."""
 
-    def __init__(self, plan: str, folder: str) -> None:
-        self.worker = Worker(Plan.model_validate_json(plan), Path(folder))
-        use_one_thread()
+    def __init__(self, plan: str, digest: str, folder: str) -> None:
+        self.digest, self.folder = digest, Path(folder)
+        self.process = WorkerProcess(Plan.model_validate_json(plan), digest, self.folder)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         item = Item.model_validate_json(row["item"])
-        if not self.worker.folder.is_dir():
-            detail = f"the machine {platform.node()} does not see {self.worker.folder}"
-            return {"key": item.key, "outcome": failed(item, self.worker.digest, detail)}
-        return {"key": item.key, "outcome": self.worker(item)}
+        if not self.folder.is_dir():
+            detail = f"the machine {platform.node()} does not see {self.folder}"
+            return {"key": item.key, "outcome": failed(item, self.digest, detail), "refusal": ""}
+        self.process.give(item)
+        try:
+            _, outcome = self.process.take()
+        except ValueError as error:
+            return {"key": item.key, "outcome": b"", "refusal": f"{error} (on the machine {platform.node()})"}
+        return {"key": item.key, "outcome": outcome, "refusal": ""}
 
 
 def _connect(ray: Any, address: str) -> None:
