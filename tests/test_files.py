@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from anystory.files import atomic_write
+from anystory.files import atomic_folder, atomic_write
 
 
 def test_the_file_appears_only_when_the_block_ends(tmp_path):
@@ -52,3 +54,16 @@ def test_files_get_the_permissions_of_ordinary_files(tmp_path):
     with atomic_write(written) as temporary:
         temporary.write_text("")
     assert written.stat().st_mode == ordinary.stat().st_mode
+
+
+def test_savers_that_hide_their_files_do_not_decide_who_may_read(tmp_path):
+    """safetensors makes files that only their owner may read; on a shared disk others train on them too."""
+    ordinary = tmp_path / "ordinary"
+    ordinary.write_text("")
+    with atomic_write(tmp_path / "a.safetensors") as temporary:
+        save_file({"x": torch.zeros(1)}, temporary)
+    with atomic_folder(tmp_path / "folder") as fresh:
+        (fresh / "deep").mkdir()
+        save_file({"x": torch.zeros(1)}, fresh / "deep" / "a.safetensors")
+    for written in (tmp_path / "a.safetensors", tmp_path / "folder" / "deep" / "a.safetensors"):
+        assert written.stat().st_mode == ordinary.stat().st_mode

@@ -23,7 +23,8 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = True) -> Ite
             save_file(tensors, temporary)
 
     The temporary file has the same suffix (so that savers can tell the format) and lies in the same folder
-    (so that the rename is atomic). It is flushed to disk before the rename and removed when the block raises.
+    (so that the rename is atomic). It is flushed to disk before the rename and removed when the block raises. Who may
+    read the file is what the system's umask says, however it was written.
 
     Args:
         path: the file to write. Missing parent folders are made.
@@ -39,8 +40,12 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = True) -> Ite
         raise FileExistsError(f"{path} exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    temporary.touch()
+    mode = temporary.stat().st_mode
+    temporary.unlink()
     try:
         yield temporary
+        temporary.chmod(mode)  # some savers make files that only their owner may read
         flush_file(temporary)
         if overwrite:
             os.replace(temporary, path)
@@ -66,10 +71,12 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     fresh, old = _sibling(path, "tmp"), _sibling(path, "old")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
+    mode = fresh.stat().st_mode & 0o666
     try:
         yield fresh
         for file in fresh.rglob("*"):
             if file.is_file():
+                file.chmod(mode)  # see `atomic_write`
                 flush_file(file)
         flush_folder(fresh)
         if path.exists():

@@ -7,7 +7,6 @@ crop, so the target itself is not decoded any more. That crop is the same in eve
 
 from __future__ import annotations
 
-import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -62,10 +61,6 @@ class Fingerprint(_Model):
                 if there.get(key) != here.get(key)
             ]
         return found
-
-    def digest(self) -> str:
-        """A short name of it."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class CachePart(_Model):
