@@ -155,14 +155,12 @@ def replay_bad_step(stage: Stage, bad: BadStep, precision: Precision | None = No
         bad: the step.
         precision: another one than the run's, to see whether it is to blame.
     """
-    trained = stage.trained_parameters()
-    for parameter in stage.parameters():
-        parameter.requires_grad_(False)
+    trained = stage.freeze_rest()
     with torch.no_grad():
         for name, value in (bad.parameters or {}).items():
             trained[name].copy_(value)
     for parameter in trained.values():
-        parameter.requires_grad_(True).grad = None
+        parameter.grad = None
     device = next(iter(trained.values())).device
     losses: list[dict[str, float]] = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -105,10 +105,8 @@ def count(recipe: Recipe, name: StageName, *, batch_size: int, cached: bool = Fa
     """
     gpu = LikeAGpu(bf16)
     stage = meta_stage(recipe, name, gpu)
-    trained = stage.trained_parameters()
-    stage.requires_grad_(False)
+    trained = stage.freeze_rest()
     for parameter in trained.values():
-        parameter.requires_grad_(True)
         parameter.grad = torch.empty_like(parameter)  # gradients are counted apart
     batch = meta_batch(stage, batch_size, cached=cached or recipe.cache is not None)
     generator: Any = None  # the meta device has none

@@ -58,8 +58,7 @@ class EncoderStage(PersonalStage):
         return torch.cat([subjects, 1 - subjects.sum(dim=1, keepdim=True)], dim=1)
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
-        gates = self.gates(batch)
-        device, count = gates.device, len(gates)
+        count, device = len(batch["instances"]), batch["instances"].device
         free, text_drop, clip_drop = (
             torch.rand(count, generator=generator, device=device) < share
             for share in (self.options.free_drop, self.options.caption_drop, self.options.clip_drop)
@@ -71,6 +70,7 @@ class EncoderStage(PersonalStage):
             present[:, :-1] &= ~free[:, None]
             conditioning = self.conditioning_type(encoded=replace(encoded, present=present))
         else:
+            gates = self.gates(batch)
             nobody = torch.zeros_like(gates)
             nobody[:, -1] = 1
             gates = torch.where(free[:, None, None, None], nobody, gates)

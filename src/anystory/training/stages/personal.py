@@ -95,26 +95,23 @@ class PersonalStage(DiffusionStage):
                     parameter.data = parameter.data.to(dtype)
 
     def fetch(self) -> Callable[[int], Sample]:
-        recipe, o, cache = self.folder.recipe, self.options, None
-        if recipe.cache is not None:
-            cache = SampleCache.open(recipe.cache, encoders=hash_encoders(self.vae, self.texts))
-        return personal_samples(
-            recipe,
-            reference_size=self.adapter.sizes.reference_size,
-            min_subjects=o.min_subjects,
-            max_subjects=o.max_subjects,
-            cache=cache,
-        )
+        cache = None
+        if self.folder.recipe.cache is not None:
+            cache = SampleCache.open(self.folder.recipe.cache, encoders=hash_encoders(self.vae, self.texts))
+        return self._samples(cache=cache)
 
     def held_out(self) -> Callable[[int], Sample]:
         """The same of samples that training does not see, their references as they are."""
-        recipe, o = self.folder.recipe, self.options
+        return self._samples(held_out=True)
+
+    def _samples(self, *, held_out: bool = False, cache: SampleCache | None = None) -> Callable[[int], Sample]:
         return personal_samples(
-            recipe,
+            self.folder.recipe,
             reference_size=self.adapter.sizes.reference_size,
-            min_subjects=o.min_subjects,
-            max_subjects=o.max_subjects,
-            held_out=True,
+            min_subjects=self.options.min_subjects,
+            max_subjects=self.options.max_subjects,
+            held_out=held_out,
+            cache=cache,
         )
 
     def encode_subjects(self, batch: Sample) -> EncodedSubjects:
