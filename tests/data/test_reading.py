@@ -14,7 +14,7 @@ from PIL import Image, features
 from anystory.data.bad import BadSample
 from anystory.data.pixels import ReadLimits, decode_mask, encode_png
 from anystory.data.reading import read_sample
-from anystory.data.records import SampleRecord
+from anystory.data.records import MOST_SUBJECTS, SampleRecord
 from data.samples import jpeg, make_sample
 
 Files = dict[str, bytes]
@@ -192,13 +192,41 @@ def test_a_true_bomb_is_refused_from_its_header() -> None:
     assert caught.value.reason == "too_many_pixels"
 
 
+@pytest.mark.parametrize(
+    ("most", "words"),
+    [
+        (9_215, r"with 2 masks \(64×48\) the sample's pictures and masks have 9,216 pixels together: more than 9,215"),
+        (11_615, r"with reference a/photo1\.jpeg \(30×40\) .* 11,616 "),
+        (12_815, r"with mask a/photo1-mask\.png \(30×40\) .* 12,816 "),
+        (13_415, r"with place a/place\.png \(30×20\) .* 13,416 "),
+    ],
+)
+def test_all_pictures_and_masks_of_a_sample_count_together(most: int, words: str) -> None:
+    record, files = make_sample("a", place="a/place.png")  # 64×48 and two masks, two photos of 30×40, a mask of one
+    files["a/place.png"] = grey((20, 30), 7)
+    with pytest.raises(BadSample, match=words) as caught:
+        read_sample(record, files.__getitem__, limits=ReadLimits(max_sample_pixels=most))
+    assert caught.value.reason == "too_many_pixels"
+    assert read_sample(record, files.__getitem__, limits=ReadLimits(max_sample_pixels=13_416)).key == "a"
+
+
+def test_too_many_masks_are_refused_before_any_is_decoded() -> None:
+    """254 masks of 64 million pixels would fill 16 GB."""
+    record, files = make_sample("a", size=(2048, 4096))
+    record = record.model_copy(update={"subjects": record.subjects[:1] * MOST_SUBJECTS})
+    del files["a/mask0.png"]  # it would be told if anybody looked for it
+    with pytest.raises(BadSample, match=r"with 254 masks \(4096×2048\) .* 2,139,095,040 pixels") as caught:
+        read_sample(record, files.__getitem__)
+    assert caught.value.reason == "too_many_pixels"
+
+
 def test_a_bad_sample_crosses_processes_whole() -> None:
     error = pickle.loads(pickle.dumps(BadSample("mask_size", "too wide")))
     assert (error.reason, str(error)) == ("mask_size", "too wide")
 
 
 def test_limits_are_checked() -> None:
-    cases: list[dict[str, Any]] = [{"max_pixels": 0}, {"max_overlap": 2.0}, {"min_side": 0}]
+    cases: list[dict[str, Any]] = [{"max_pixels": 0}, {"max_overlap": 2.0}, {"min_side": 0}, {"max_sample_pixels": 0}]
     for wrong in cases:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ReadLimits(**wrong)

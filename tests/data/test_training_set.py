@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from anystory.data.order import EpochOrder
+from anystory.data.pixels import ReadLimits
 from anystory.data.shard_writer import ShardWriter
 from anystory.data.training_set import TrainingSet
 from anystory.training.data import personal_sample
@@ -154,6 +155,15 @@ def test_too_many_bad_samples_stop_the_run(tmp_path: Path) -> None:
     write_with_defects(tmp_path / "all", set(range(20)))
     with pytest.raises(ValueError, match="no sample can be used"):
         TrainingSet(tmp_path / "all", **SIZES, bad_limit=1.0).fetch(0)
+
+
+def test_pixels_are_counted_for_each_sample_by_itself(folder: Path) -> None:
+    alone = SIZES | {"max_subjects": 1, "bad_limit": 1.0}
+    needed = 2 * 48 * 64 + 40 * 30  # target, mask, photo
+    enough = TrainingSet(folder, **alone, limits=ReadLimits(max_sample_pixels=needed))
+    assert [enough.fetch(position)["bad"] for position in range(8)] == [0] * 8
+    with pytest.raises(ValueError, match=r"no sample can be used: .*too_many_pixels 4\)"):
+        TrainingSet(folder, **alone, limits=ReadLimits(max_sample_pixels=needed - 1)).fetch(0)
 
 
 def test_what_cannot_be_trained_on_is_refused(folder: Path) -> None:

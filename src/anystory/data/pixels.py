@@ -15,7 +15,7 @@ from anystory.data.bad import BadSample
 from anystory.subjects.arrays import picture_from_array
 from anystory.subjects.pictures import MAX_PIXELS, brightness, image_to_array, open_image
 
-__all__ = ["ReadLimits", "decode_mask", "decode_picture", "encode_png"]
+__all__ = ["PixelCount", "ReadLimits", "decode_mask", "decode_picture", "encode_png"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class ReadLimits:
 
     max_pixels: int = MAX_PIXELS
     """Largest picture, width × height; larger ones are refused from their header, before any pixel is decoded."""
+    max_sample_pixels: int = 1_000_000_000
+    """Most pixels of all pictures and masks that are decoded for one sample: its memory is at most 4 bytes for each."""
     min_side: int = 32
     """Least width and height of the target, in pixels."""
     min_reference_side: int = 16
@@ -40,12 +42,38 @@ class ReadLimits:
     def __post_init__(self) -> None:
         if not 1 <= self.max_pixels <= MAX_PIXELS:
             raise ValueError(f"`max_pixels` must be 1 to {MAX_PIXELS:,}, got {self.max_pixels!r}")
-        for name in ("min_side", "min_reference_side"):
+        for name in ("max_sample_pixels", "min_side", "min_reference_side"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1 pixel, got {getattr(self, name)!r}")
         for name in ("min_mask_share", "max_overlap"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is a share from 0 to 1, got {getattr(self, name)!r}")
+
+
+class PixelCount:
+    """The pixels that one sample has had decoded so far.
+
+    Args:
+        limits: How many there may be.
+    """
+
+    def __init__(self, limits: ReadLimits) -> None:
+        self.limits = limits
+        self.pixels = 0
+
+    def add(self, width: int, height: int, what: str, times: int = 1) -> None:
+        """Count a picture, or `times` of one size that are about to be decoded.
+
+        Raises:
+            BadSample: with them there are too many.
+        """
+        self.pixels += width * height * times
+        if self.pixels > self.limits.max_sample_pixels:
+            raise BadSample(
+                "too_many_pixels",
+                f"with {what} ({width}×{height}) the sample's pictures and masks have {self.pixels:,} pixels together: "
+                f"more than {self.limits.max_sample_pixels:,}. Make them smaller, or leave some out",
+            )
 
 
 def decode_picture(data: bytes, name: str, limits: ReadLimits) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from anystory.data.bad import BadSample
-from anystory.data.pixels import ReadLimits, decode_mask, decode_picture
+from anystory.data.pixels import PixelCount, ReadLimits, decode_mask, decode_picture
 from anystory.data.records import ReferenceRecord, SampleRecord
 from anystory.subjects.arrays import rgba_on_white
 
@@ -71,14 +71,14 @@ def read_sample(
     Raises:
         BadSample: anything that makes the sample unfit.
     """
-    limits = limits or ReadLimits()
-    image, masks, masked = read_target(record, open_member, limits)
+    count = PixelCount(limits or ReadLimits())
+    image, masks, masked = read_target(record, open_member, count)
     references = tuple(
-        tuple(read_reference(photo, open_member, limits) for photo in subject.references) for subject in record.subjects
+        tuple(read_reference(photo, open_member, count) for photo in subject.references) for subject in record.subjects
     )
     background = None
     if record.place is not None:
-        background = _over_white(decode_picture(_read(open_member, record.place), record.place, limits))
+        background = _over_white(_picture(open_member, record.place, f"place {record.place}", count))
     return LoadedSample(
         key=record.key,
         caption=record.caption,
@@ -93,29 +93,40 @@ def read_sample(
     )
 
 
-def read_target(record: SampleRecord, open_member: OpenMember, limits: ReadLimits) -> Target:
+def read_target(record: SampleRecord, open_member: OpenMember, count: PixelCount) -> Target:
     """The target with its masks; the caption, which says what is on it, is checked too.
+
+    Args:
+        record: What the sample is made of.
+        open_member: Reads a file that the record names.
+        count: The sample's, with the limits.
 
     Raises:
         BadSample: no caption; the picture or a mask is missing, unreadable, too small or too large; a mask of another
-            size, empty, or overlapping another.
+            size, empty, or overlapping another; too many masks of this size.
     """
     if not record.caption.strip():
         raise BadSample("empty_caption", "the caption is empty")
-    image = _over_white(decode_picture(_read(open_member, record.image), record.image, limits))
-    _check_side(image.shape[1], image.shape[0], f"image {record.image}", limits.min_side)
-    return Target(image, *_masks(record, open_member, image.shape[:2], limits))
+    image = _over_white(_picture(open_member, record.image, f"image {record.image}", count))
+    _check_side(image.shape[1], image.shape[0], f"image {record.image}", count.limits.min_side)
+    return Target(image, *_masks(record, open_member, image.shape[:2], count))
 
 
-def read_reference(reference: ReferenceRecord, open_member: OpenMember, limits: ReadLimits) -> np.ndarray:
+def read_reference(reference: ReferenceRecord, open_member: OpenMember, count: PixelCount) -> np.ndarray:
     """One photo of a subject, (h, w, 4) uint8 with straight alpha: 255 is the subject.
 
+    Args:
+        reference: Which photo.
+        open_member: Reads a file that the record names.
+        count: The sample's, with the limits.
+
     Raises:
-        BadSample: the photo or its mask is missing, unreadable, too small, of another size or empty.
+        BadSample: the photo or its mask is missing, unreadable, too small, of another size or empty; or the sample has
+            too many pixels with it.
     """
-    name = reference.image
+    name, limits = reference.image, count.limits
     try:
-        pixels = decode_picture(_read(open_member, name), name, limits)
+        pixels = _picture(open_member, name, f"reference {name}", count)
     except BadSample as error:
         if error.reason != "missing_file":
             raise
@@ -124,6 +135,7 @@ def read_reference(reference: ReferenceRecord, open_member: OpenMember, limits: 
     _check_side(width, height, f"reference {name}", limits.min_reference_side)
     alpha = pixels[..., 3] if pixels.shape[-1] == 4 else np.full((height, width), 255, np.uint8)
     if reference.mask is not None:
+        count.add(width, height, f"mask {reference.mask}")
         mask = decode_mask(_read(open_member, reference.mask), reference.mask, limits)
         _check_mask_size(mask, (height, width), reference.mask, name)
         alpha = np.minimum(alpha, mask)  # transparent pixels have no colour to show, whatever the mask says
@@ -135,12 +147,13 @@ def read_reference(reference: ReferenceRecord, open_member: OpenMember, limits: 
 
 
 def _masks(
-    record: SampleRecord, open_member: OpenMember, size: tuple[int, int], limits: ReadLimits
+    record: SampleRecord, open_member: OpenMember, size: tuple[int, int], count: PixelCount
 ) -> tuple[np.ndarray, bool]:
     """(N, H, W) bool without overlap, and whether they were given."""
-    names = [subject.mask for subject in record.subjects]
+    names, limits = [subject.mask for subject in record.subjects], count.limits
     if names == [None]:
         return np.ones((1, *size), bool), False
+    count.add(size[1], size[0], f"{len(names)} masks", len(names))
     masks = np.empty((len(names), *size), bool)
     for number, name in enumerate(names):
         assert name is not None, "only a lone subject may lack a mask: SampleRecord checks"
@@ -174,6 +187,13 @@ def _check_overlap(masks: np.ndarray, names: Sequence[str | None], limits: ReadL
                 "overlapping_masks",
                 f"{share:.0%} of mask {name} also belongs to another subject, more than {limits.max_overlap:.0%}",
             )
+
+
+def _picture(open_member: OpenMember, name: str, what: str, count: PixelCount) -> np.ndarray:
+    """Decode a picture and count it."""
+    pixels = decode_picture(_read(open_member, name), name, count.limits)
+    count.add(pixels.shape[1], pixels.shape[0], what)
+    return pixels
 
 
 def _read(open_member: OpenMember, name: str) -> bytes:

@@ -6,6 +6,7 @@ Legend: H × W pixels of the original, S the side of the result, N subjects.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -66,21 +67,21 @@ def choose_square(target: Target, resolution: int, rng: random.Random | None) ->
     height, width = target.image.shape[:2]
     largest = min(height, width)
     # An unmasked subject owns every pixel: any crop will do.
-    sums = [cv2.integral(mask.view(np.uint8)) for mask in target.masks] if target.masked else []
+    masks = [(mask, int(np.count_nonzero(mask))) for mask in target.masks] if target.masked else []
     if rng is None:
         found = Square((height - largest) // 2, (width - largest) // 2, largest)
-        if min(_kept(found, sums)) >= KEEP:
+        if min(_kept(found, masks)) >= KEEP:
             return found
     else:
         for _ in range(_DRAWS):
             side = max(round(largest * rng.uniform(SMALLEST, 1)), min(resolution, largest))
             found = Square(rng.randint(0, height - side), rng.randint(0, width - side), side)
-            if min(_kept(found, sums)) >= KEEP:
+            if min(_kept(found, masks)) >= KEEP:
                 return found
     slack = (height - largest, width - largest)
     steps = sorted(range(_STEPS + 1), key=lambda step: abs(step - _STEPS / 2))  # of equals the one nearest the middle
     places = [Square(slack[0] * step // _STEPS, slack[1] * step // _STEPS, largest) for step in steps]
-    shares = [_kept(place, sums) for place in places]
+    shares = [_kept(place, masks) for place in places]
     # Where one is lost everywhere, such as at both ends of a panorama, the others should not be.
     return max(zip(shares, places, strict=True), key=lambda pair: (min(pair[0]), sum(pair[0])))[1]
 
@@ -122,12 +123,11 @@ def cut_square(target: Target, square: Square, resolution: int, *, flip: bool = 
     return SquareTarget(image, instances, tuple(kept), np.array(condition, np.float32))
 
 
-def _kept(square: Square, sums: list[np.ndarray]) -> list[float]:
-    """The share of each subject's pixels that lies inside, from the masks' integral images (H + 1, W + 1)."""
+def _kept(square: Square, masks: Sequence[tuple[np.ndarray, int]]) -> list[float]:
+    """The share of each subject's pixels that lies inside, from the masks (H, W) bool and their numbers of pixels."""
     top, left, side = square
-    bottom, right = top + side, left + side
-    found = [float(s[bottom, right] - s[top, right] - s[bottom, left] + s[top, left]) / float(s[-1, -1]) for s in sums]
-    return found or [1.0]
+    inside = (slice(top, top + side), slice(left, left + side))
+    return [np.count_nonzero(mask[inside]) / count for mask, count in masks] or [1.0]
 
 
 def _resized(pixels: np.ndarray, side: int) -> np.ndarray:

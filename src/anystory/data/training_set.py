@@ -17,7 +17,7 @@ import numpy as np
 from anystory.data.augment import augment_reference
 from anystory.data.bad import BadSample, BadTally
 from anystory.data.order import EpochOrder
-from anystory.data.pixels import ReadLimits
+from anystory.data.pixels import PixelCount, ReadLimits
 from anystory.data.reading import OpenMember, read_reference, read_target
 from anystory.data.records import SampleRecord, Split
 from anystory.data.reference_squares import reference_square
@@ -154,12 +154,12 @@ class TrainingSet:
         Raises:
             BadSample: it cannot be used.
         """
-        return self._target(*self.source.open_sample(index), position)
+        return self._target(*self.source.open_sample(index), position, PixelCount(self.limits))
 
     def _target(
-        self, record: SampleRecord, open_member: OpenMember, position: int
+        self, record: SampleRecord, open_member: OpenMember, position: int, count: PixelCount
     ) -> tuple[dict[str, Any], tuple[int, ...]]:
-        target = read_target(record, open_member, self.limits)
+        target = read_target(record, open_member, count)
         rng = None
         if self.augment:
             rng = random.Random(f"{self.seed}/{record.key if self.fixed_crop else position}/crop")
@@ -173,11 +173,12 @@ class TrainingSet:
 
     def _load(self, index: int, position: int) -> dict[str, Any]:
         record, open_member = self.source.open_sample(index)
+        count = PixelCount(self.limits)
         if self.cache is not None:
             sample, kept = self.cache.row(int(np.searchsorted(self.usable, index)))
             sample["caption"] = record.caption
         else:
-            sample, kept = self._target(record, open_member, position)
+            sample, kept = self._target(record, open_member, position, count)
         rng = random.Random(f"{self.seed}/{position}/references")
         side = self.reference_size
         references = np.full((self.max_subjects, side, side, 3), 255, np.uint8)
@@ -185,7 +186,7 @@ class TrainingSet:
         for slot, number in enumerate(kept):
             photos = record.subjects[number].references
             photo = photos[rng.randrange(len(photos)) if self.augment else 0]
-            square = reference_square(read_reference(photo, open_member, self.limits), side)
+            square = reference_square(read_reference(photo, open_member, count), side)
             if self.augment:
                 square = augment_reference(square, rng)
             references[slot], alphas[slot] = rgba_on_white(square), square[..., 3]
