@@ -195,7 +195,10 @@ def test_a_true_bomb_is_refused_from_its_header() -> None:
 @pytest.mark.parametrize(
     ("most", "words"),
     [
-        (9_215, r"with 2 masks \(64×48\) the sample's pictures and masks have 9,216 pixels together: more than 9,215"),
+        (
+            9_215,
+            r"with 2 masks \(64×48\) the pictures and masks of the sample have 9,216 pixels together: more than 9,215",
+        ),
         (11_615, r"with reference a/photo1\.jpeg \(30×40\) .* 11,616 "),
         (12_815, r"with mask a/photo1-mask\.png \(30×40\) .* 12,816 "),
         (13_415, r"with place a/place\.png \(30×20\) .* 13,416 "),

@@ -51,29 +51,31 @@ class ReadLimits:
 
 
 class PixelCount:
-    """The pixels that one sample has had decoded so far.
+    """The pixels that have been decoded so far for one sample, or for whatever lies in memory together.
 
     Args:
         limits: How many there may be.
+        of: Whose they are, for messages.
     """
 
-    def __init__(self, limits: ReadLimits) -> None:
-        self.limits = limits
+    def __init__(self, limits: ReadLimits, of: str = "the sample") -> None:
+        self.limits, self.of = limits, of
         self.pixels = 0
 
     def add(self, width: int, height: int, what: str, times: int = 1) -> None:
         """Count a picture, or `times` of one size that are about to be decoded.
 
         Raises:
-            BadSample: with them there are too many.
+            BadSample: with them there are too many; they are not counted.
         """
-        self.pixels += width * height * times
-        if self.pixels > self.limits.max_sample_pixels:
+        pixels = self.pixels + width * height * times
+        if pixels > self.limits.max_sample_pixels:
             raise BadSample(
                 "too_many_pixels",
-                f"with {what} ({width}×{height}) the sample's pictures and masks have {self.pixels:,} pixels together: "
+                f"with {what} ({width}×{height}) the pictures and masks of {self.of} have {pixels:,} pixels together: "
                 f"more than {self.limits.max_sample_pixels:,}. Make them smaller, or leave some out",
             )
+        self.pixels = pixels
 
 
 def decode_picture(data: bytes, name: str, limits: ReadLimits) -> np.ndarray:

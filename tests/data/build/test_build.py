@@ -208,6 +208,18 @@ def test_a_worker_that_dies_costs_one_item_and_is_tried_again(photos, tmp_path, 
     assert built(photos, plan=plan, workers=2, overwrite=True).rejected == {}
 
 
+def test_a_step_that_cannot_be_made_stops_the_build_and_no_item_is_blamed(photos, tmp_path, monkeypatch):
+    refusing = DEADLY.replace("self.options = options", "self.options = options.nothing")
+    (tmp_path / "refusing_step.py").write_text(refusing)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    plan = with_settings({**default_plan("subjects"), "steps": ["segment", "refusing_step:Deadly", "filter", "pair"]}, LOW)
+    for workers in (1, 2):
+        with pytest.raises(ValueError, match=r"step deadly cannot be made with .*\(AttributeError: "):
+            built(photos, plan=plan, workers=workers)
+    assert not list((tmp_path / "out.work").rglob("*.zip"))
+
+
 def test_copies_of_a_target_in_other_items_are_left_out(photos):
     shutil.copytree(photos / "ann", photos / "zoe")
     report = built(photos)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+import struct
+import zlib
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from anystory.data.build.candidates import Candidate, Rejected
+from anystory.data.build.sources import frames, subjects
 from anystory.data.build.sources.base import Item, SourceOptions, item_key
 from anystory.data.build.sources.scenes import MaskedScenes
 from anystory.data.build.sources.subjects import SubjectFolders
 from anystory.data.build.sources.videos import VideoOptions, Videos
+from anystory.data.pixels import ReadLimits
 from anystory.data.records import check_key
 from data.build.folders import drawn, identity, save
 
@@ -204,6 +212,84 @@ def test_videos_that_cannot_be_read(tmp_path, write_video):
     assert isinstance(d, Rejected)
     assert d.reason == "no_frames"
     assert "only sound" in d.detail
+
+
+def write_png_frames(path: Path, frames: list[np.ndarray]) -> Path:
+    """A video of PNG pictures, each of its own size."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "rgb24"
+        for number, pixels in enumerate(frames):
+            encoder = av.CodecContext.create("png", "w")
+            encoder.height, encoder.width = pixels.shape[:2]
+            encoder.pix_fmt, encoder.time_base = "rgb24", Fraction(1, 1)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 1)
+            for packet in [*encoder.encode(frame), *encoder.encode()]:
+                packet.stream = stream
+                container.mux(packet)
+    return path
+
+
+def test_videos_of_too_many_pixels_are_refused_before_a_frame_is_decoded(tmp_path, write_video, monkeypatch):
+    bomb = write_png_frames(tmp_path / "a.mov", [grey(5)] * 3)
+    data = bytearray(bomb.read_bytes())
+    for place in (found.start() for found in re.finditer(b"IHDR", bytes(data))):  # small files, each 20000×10000
+        data[place + 4 : place + 12] = struct.pack(">ii", 20_000, 10_000)
+        data[place + 17 : place + 21] = struct.pack(">I", zlib.crc32(data[place : place + 17]))
+    bomb.write_bytes(data)
+    source = Videos(tmp_path, VideoOptions())
+    found = source.read(next(source.items()))
+    assert isinstance(found, Rejected)
+    # The size is known as soon as one frame is decoded: it never was.
+    assert (found.reason, found.bad) == ("unreadable", True)
+    assert found.detail == "a.mov is a video whose frames have more than 64,000,000 pixels, or no size at all"
+    monkeypatch.setattr(frames, "MAX_PIXELS", 1000)
+    for name in ("a.avi", "a.mp4", "a.mkv"):
+        write_video(tmp_path / name, clip(3))
+    for item in source.items():
+        found = source.read(item)
+        assert isinstance(found, Rejected)
+        assert "more than 1,000 pixels" in found.detail
+
+
+def test_a_frame_that_is_larger_than_the_first_ones(tmp_path, monkeypatch):
+    write_png_frames(tmp_path / "a.mov", [grey(5, 16), grey(90, 16), grey(5, 64), grey(90, 64)])
+    monkeypatch.setattr(frames, "MAX_PIXELS", 2000)
+    source = Videos(tmp_path, VideoOptions(seconds=1))
+    found = read(source, next(source.items()))
+    assert [photo.rgb.shape for photo in found.photos] == [(16, 16, 3)] * 2
+    assert [dropped.reason for dropped in found.dropped] == ["unreadable"]
+
+
+def few_pixels(monkeypatch, module, most: int) -> None:
+    monkeypatch.setattr(module, "ReadLimits", partial(ReadLimits, max_sample_pixels=most))
+
+
+def test_what_an_item_holds_in_memory_is_limited(photos, scenes, tmp_path, write_video, monkeypatch):
+    """Three photos of 96×96; a scene of two subjects with two masks; five frames of 64×64."""
+    few_pixels(monkeypatch, subjects, 2 * 96 * 96)
+    for item in SubjectFolders(photos, OPTIONS).items():
+        found = read(SubjectFolders(photos, OPTIONS), item)
+        assert [photo.name for photo in found.photos] == [f"{item.where}/IMG_0.png", f"{item.where}/IMG_1.png"]
+        assert [(one.reason, one.what, one.bad) for one in found.dropped] == [
+            ("too_many_pixels", f"{item.where}/IMG_2.png", False)
+        ]
+        assert f"with {item.where}/IMG_2.png (96×96) the pictures and masks of {item.where} have" in str(found.dropped)
+    assert len(read(SubjectFolders(photos, SourceOptions(longest=64)), item).photos) == 3, "they are counted small"
+    for item in MaskedScenes(scenes, OPTIONS).items():
+        refused = MaskedScenes(scenes, OPTIONS).read(item)
+        assert isinstance(refused, Rejected)
+        assert refused.reason == "too_many_pixels"
+        assert f"with {item.where} and its 2 masks (96×96)" in refused.detail
+    few_pixels(monkeypatch, frames, 3 * 64 * 64)
+    write_video(tmp_path / "clips" / "ann.mp4", clip(40))
+    source = Videos(tmp_path / "clips", VideoOptions(seconds=2.0))
+    found = read(source, next(source.items()))
+    assert len(found.photos) == 3
+    assert [one.reason for one in found.dropped] == ["too_many_pixels"]
 
 
 def test_without_pyav_there_is_a_sentence(tmp_path, monkeypatch):

@@ -291,8 +291,53 @@ def test_plans_that_do_not_fit(settings, message):
 
 
 def test_a_step_of_ones_own_needs_what_steps_have():
-    with pytest.raises(ValueError, match="lacks version, Options"):
+    with pytest.raises(ValueError, match="lacks version, Options, __call__: see"):
         load_step("pathlib:Path")
+    with pytest.raises(ValueError, match="step 'os:getcwd' is no class"):
+        load_step("os:getcwd")
+
+
+FAULTY = """
+from pydantic import field_validator
+from anystory.data.build.sources.base import Options
+
+class Faulty:
+    name, version, Options = "faulty", 1, Options
+
+    def __init__(self, options):
+        self.options = {}["mode"]
+
+    def __call__(self, candidate):
+        return [candidate]
+
+class NoOptions(Faulty):
+    Options = dict
+
+class Checked(Options):
+    side: int = 1
+
+    @field_validator("side")
+    @classmethod
+    def check(cls, value):
+        return [1][value]
+
+class BadlyChecked(Faulty):
+    Options = Checked
+"""
+
+
+def test_faults_of_a_step_of_ones_own_are_sentences(tmp_path, monkeypatch):
+    (tmp_path / "faulty_step.py").write_text(FAULTY)
+    (tmp_path / "torn_step.py").write_text("def half(:")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for step, words in (
+        ("faulty_step:Faulty", r"step faulty cannot be made with the options Options\(\) \(KeyError: 'mode'\)"),
+        ("faulty_step:NoOptions", "its Options must be a class of `anystory.data.build.sources.base.Options`"),
+        ({"faulty_step:BadlyChecked": {"side": 5}}, r"its options cannot be checked \(IndexError: list index"),
+        ("torn_step:Half", r"step 'torn_step:Half' cannot be imported \(SyntaxError: invalid syntax"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Plan.model_validate({"steps": [step]}).make_steps()
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from anystory.data.build.steps.base import STEPS, Step, load_step, parse_options
 
 __all__ = ["SOURCES", "Plan", "default_plan", "load_plan", "with_settings"]
 
-SOURCES: dict[str, Any] = {source.name: source for source in (SubjectFolders, Videos, MaskedScenes)}
+SOURCES: dict[str, type[Source[Any]]] = {source.name: source for source in (SubjectFolders, Videos, MaskedScenes)}
 
 _STEPS = ("segment", "filter", "pair", "compare", "caption")
 _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {"scenes": {"pair": {"same_picture": True}}}
@@ -71,7 +71,7 @@ class Plan(Options):
         """The source's kind."""
         return str(self.source.get("kind", "subjects"))
 
-    def make_source(self, folder: Path) -> Source:
+    def make_source(self, folder: Path) -> Source[Any]:
         """The source, reading from a folder.
 
         Raises:
@@ -89,7 +89,7 @@ class Plan(Options):
         Raises:
             ValueError: no such step, options that do not fit, or a model that cannot be loaded.
         """
-        return [step(options) for step, options in self._checked_steps()]
+        return [_made(step, options) for step, options in self._checked_steps()]
 
     def digest(self) -> str:
         """SHA-256 of all that decides what comes out of an item; where its files lie does not.
@@ -118,6 +118,17 @@ class Plan(Options):
     def _checked_steps(self) -> list[tuple[type[Step], Any]]:
         found = [(load_step(name), values) for name, values in self.steps]
         return [(step, parse_options(step.Options, values, f"step {step.name}")) for step, values in found]
+
+
+def _made(step: type[Step], options: Options) -> Step:
+    try:
+        return step(options)
+    except ValueError:
+        raise
+    except Exception as error:  # of a step of one's own; a worker that died of it would be told for every item
+        raise ValueError(
+            f"step {step.name} cannot be made with the options {options!r} ({type(error).__name__}: {error})"
+        ) from error
 
 
 def default_plan(kind: str) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import hashlib
 import json
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,6 +29,9 @@ class SourceOptions(Options):
 
     longest: int = Field(default=2048, ge=64, le=8192)
     """Pictures whose longer side has more pixels are made smaller when they are read."""
+
+
+OptionsT = TypeVar("OptionsT", bound=SourceOptions)
 
 
 class PhotoFile(BaseModel):
@@ -71,26 +75,33 @@ class Item(BaseModel):
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
-class Source(Protocol):
-    """Lists items and reads them. `items` is cheap, lazy and always in the same order; `read` decodes pictures."""
+class Source(ABC, Generic[OptionsT]):
+    """Lists a folder's items and reads them.
+
+    Args:
+        folder: The source's folder.
+        options: An instance of the class's `Options`.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int]
     """Raised whenever the same files would be read differently."""
-    options: Any
-    folder: Path
+    Options: ClassVar[type[SourceOptions]] = SourceOptions
 
+    def __init__(self, folder: Path, options: OptionsT) -> None:
+        self.folder, self.options = folder, options
+
+    @abstractmethod
     def items(self) -> Iterator[Item]:
-        """The items, in order of their paths.
+        """The items, in order of their paths; cheap and lazy.
 
         Raises:
             ValueError: there is no such folder, or nothing in it that this source takes.
         """
-        ...
 
+    @abstractmethod
     def read(self, item: Item) -> Candidate | Rejected:
         """The item's photos, decoded."""
-        ...
 
 
 def item_key(where: str) -> str:

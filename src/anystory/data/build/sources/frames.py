@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from anystory.data.bad import BadSample
 from anystory.data.build.candidates import Instance, Photo, Rejected, Rejection
 from anystory.data.build.sources.base import PhotoFile
 from anystory.data.build.sources.stills import shrink
 from anystory.data.extras import need
+from anystory.data.pixels import PixelCount, ReadLimits
+from anystory.subjects.pictures import MAX_PIXELS
 
 __all__ = ["need_pyav", "read_frames"]
 
@@ -36,15 +39,24 @@ def read_frames(
     av = need_pyav()
     photos: list[Photo] = []
     dropped: list[Rejection] = []
+    count = PixelCount(ReadLimits(), clip.image)
+    limit = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg looks at it before it decodes a frame,
     try:
-        with av.open(str(folder / clip.image)) as container:
+        with av.open(str(folder / clip.image), options=limit) as container:  # which opening a file may do, too
             if not container.streams.video:
                 return Rejected(reason="no_frames", detail=f"{clip.image} has no pictures, only sound", bad=True)
             stream = container.streams.video[0]
+            if fault := _size_fault(clip.image, stream.width, stream.height):
+                return Rejected(reason="unreadable", detail=fault, bad=True)
+            stream.codec_context.options = limit
             stream.thread_type = "NONE"  # how a damaged frame is patched up must not depend on threads
             try:
                 for time, rgb in _spread(container, stream, seconds, most):
-                    photos.append(_photo(clip, time, rgb, longest))
+                    photo = _photo(clip, time, rgb, longest)
+                    count.add(photo.rgb.shape[1], photo.rgb.shape[0], photo.name)
+                    photos.append(photo)
+            except BadSample as error:
+                dropped.append(Rejection(reason=error.reason, what=clip.image, detail=str(error)))
             except (av.error.FFmpegError, OSError) as error:
                 # A download that broke off still has its first half.
                 detail = f"{clip.image} can be read in part only ({len(photos)} frames): {error}"
@@ -55,6 +67,15 @@ def read_frames(
         detail = dropped[0].detail if dropped else f"{clip.image} is a video without a single frame"
         return Rejected(reason="no_frames", detail=detail, bad=True)
     return tuple(photos), tuple(dropped)
+
+
+def _size_fault(name: str, width: int, height: int) -> str:
+    """What is wrong with the size of a video's frames as FFmpeg tells it; empty if nothing is."""
+    if width * height > MAX_PIXELS:
+        return f"{name} is too large: {width}×{height} is more than {MAX_PIXELS:,} pixels. Make it smaller first"
+    if not width * height:  # so it is when the first frame was refused for its size
+        return f"{name} is a video whose frames have more than {MAX_PIXELS:,} pixels, or no size at all"
+    return ""
 
 
 def _spread(container: Any, stream: Any, seconds: float, most: int) -> Any:

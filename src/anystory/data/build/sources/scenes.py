@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from pathlib import PurePosixPath
 
 from anystory.data.build.candidates import Candidate, Rejected
-from anystory.data.build.sources.base import Item, PhotoFile, SourceOptions, item_key
+from anystory.data.build.sources.base import Item, PhotoFile, Source, SourceOptions, item_key
 from anystory.data.build.sources.listing import (
     PICTURES,
     Captions,
@@ -24,7 +23,7 @@ __all__ = ["MaskedScenes"]
 _REFERENCES = "references"
 
 
-class MaskedScenes:
+class MaskedScenes(Source[SourceOptions]):
     """`party.jpg` with `party.mask.png`, or with `party.mask.ann.png` and `party.mask.bob.png`: an item per picture.
 
     `party.mask.png` is a label map: 0 is the background, 1, 2, … are the subjects. Photos in `references/party/ann/`
@@ -32,12 +31,8 @@ class MaskedScenes:
     the reference is cut out of the picture itself, as in stage 2 of the paper.
     """
 
-    name: ClassVar[str] = "scenes"
-    version: ClassVar[int] = 2
-    Options = SourceOptions
-
-    def __init__(self, folder: Path, options: SourceOptions) -> None:
-        self.folder, self.options = folder, options
+    name = "scenes"
+    version = 3
 
     def items(self) -> Iterator[Item]:
         check_folder(self.folder, "pictures with masks")

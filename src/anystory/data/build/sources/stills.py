@@ -6,14 +6,17 @@ Legend: H × W pixels, row first.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 from PIL import ImageOps
 
+from anystory.data.bad import BadSample
 from anystory.data.build.candidates import Instance, Photo, Rejection
 from anystory.data.build.sources.base import PhotoFile
+from anystory.data.pixels import PixelCount
 from anystory.data.records import MOST_SUBJECTS
 from anystory.subjects.arrays import rgba_on_white
 from anystory.subjects.pictures import MAX_PIXELS, load_mask, load_picture, open_image
@@ -29,13 +32,14 @@ _SOFT = 32
 """Numbers beside 255 from which on a picture that is white for the most part is no label map, but a soft mask."""
 
 
-def read_photo(folder: Path, file: PhotoFile, longest: int) -> Photo | Rejection:
+def read_photo(folder: Path, file: PhotoFile, longest: int, count: PixelCount) -> Photo | Rejection:
     """Decode a picture and the masks of who is in it.
 
     Args:
         folder: The source's folder.
         file: What to read.
         longest: Larger pictures are made smaller, to this longer side in pixels.
+        count: What lies in memory with it.
 
     Returns:
         The photo; where it or a mask cannot be used, why.
@@ -46,39 +50,56 @@ def read_photo(folder: Path, file: PhotoFile, longest: int) -> Photo | Rejection
             warnings.simplefilter("ignore")  # the first frame of an animated file is what we want
             picture = load_picture(folder / file.image)
             height, width = picture.rgb.shape[:2]
+            rgb = picture.rgb if picture.alpha is None else rgba_on_white(np.dstack((picture.rgb, picture.alpha)))
+            rgb = shrink(rgb, longest)
             reason = "unusable_mask"
-            mattes = {who: load_mask(folder / name) for who, name in file.masks}
-            mattes |= _read_labels(folder / file.labels) if file.labels else {}
+            number, masks = _masks(folder, file, picture.alpha)
+            with_masks = f"{file.image} and its {number} masks" if number else file.image
+            count.add(rgb.shape[1], rgb.shape[0], with_masks, 1 + number)
+            mattes: dict[str, np.ndarray] = {}
+            for who, matte in masks:
+                if matte.shape != (height, width):
+                    detail = (
+                        f"the mask of {who} in {file.image} is {matte.shape[1]}×{matte.shape[0]}, "
+                        f"the picture {width}×{height}: both must have the same size"
+                    )
+                    return Rejection(reason="mask_size", what=file.image, detail=detail, bad=True)
+                if picture.alpha is not None:  # transparent pixels have no colour to show, whatever a mask says
+                    matte = np.minimum(matte, picture.alpha)
+                    if matte.max() < 128:
+                        detail = f"nothing of {who} is visible in {file.image}: all of it is transparent"
+                        return Rejection(reason=reason, what=file.image, detail=detail, bad=True)
+                mattes[who] = shrink(matte, longest)
+    except BadSample as error:
+        return Rejection(reason=error.reason, what=file.image, detail=str(error))
     except (ValueError, OSError) as error:
         return Rejection(reason=reason, what=file.image, detail=str(error), bad=True)
-    for who, matte in mattes.items():
-        if matte.shape != (height, width):
-            detail = (
-                f"the mask of {who} in {file.image} is {matte.shape[1]}×{matte.shape[0]}, "
-                f"the picture {width}×{height}: both must have the same size"
-            )
-            return Rejection(reason="mask_size", what=file.image, detail=detail, bad=True)
-    rgb = picture.rgb
-    if picture.alpha is not None:  # transparent pixels have no colour to show, whatever a mask says
-        mattes = {who: np.minimum(matte, picture.alpha) for who, matte in mattes.items()}
-        if len(file.subjects) == 1 and not mattes:
-            mattes = {file.subjects[0]: picture.alpha}
-        rgb = rgba_on_white(np.dstack((rgb, picture.alpha)))
-        empty = next((who for who, matte in mattes.items() if matte.max() < 128), None)
-        if empty is not None:
-            detail = f"nothing of {empty} is visible in {file.image}: all of it is transparent"
-            return Rejection(reason="unusable_mask", what=file.image, detail=detail, bad=True)
-    names = dict.fromkeys((*mattes, *file.subjects))
-    instances = [(who, mattes.get(who)) for who in names]
     return Photo(
         name=file.image,
-        rgb=shrink(rgb, longest),
-        instances=tuple(Instance(name=w, matte=None if m is None else shrink(m, longest)) for w, m in instances),
+        rgb=rgb,
+        instances=tuple(Instance(name=who, matte=mattes.get(who)) for who in dict.fromkeys((*mattes, *file.subjects))),
         caption=file.caption,
         original=(height, width),
         lossless=PurePosixPath(file.image).suffix.lower() in _LOSSLESS,
         target=file.target,
     )
+
+
+def _masks(
+    folder: Path, file: PhotoFile, alpha: np.ndarray | None
+) -> tuple[int, Iterator[tuple[str, np.ndarray]] | Sequence[tuple[str, np.ndarray]]]:
+    """How many masks a picture has, and whose each is with the mask (H, W) uint8.
+
+    They are read one after another, as all of them at full size might fill the memory.
+    """
+    if file.labels:
+        numbers, labels = _read_labels(folder / file.labels)
+        return len(numbers), ((str(n), (labels == n).astype(np.uint8) * np.uint8(255)) for n in numbers)
+    if file.masks:
+        return len(file.masks), ((who, load_mask(folder / name)) for who, name in file.masks)
+    if alpha is not None and len(file.subjects) == 1:
+        return 1, [(file.subjects[0], alpha)]
+    return 0, ()
 
 
 def shrink(pixels: np.ndarray, longest: int) -> np.ndarray:
@@ -91,8 +112,8 @@ def shrink(pixels: np.ndarray, longest: int) -> np.ndarray:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
-def _read_labels(path: Path) -> dict[str, np.ndarray]:
-    """{"1": (H, W) uint8, …} from a label map with a number per pixel: grey with 8 or 16 bits, or a palette.
+def _read_labels(path: Path) -> tuple[list[int], np.ndarray]:
+    """The subjects' numbers, and which pixel has which (H, W), of a label map: grey with 8 or 16 bits, or a palette.
 
     Raises:
         ValueError: not a label map, or one without a subject.
@@ -111,10 +132,10 @@ def _read_labels(path: Path) -> dict[str, np.ndarray]:
     if not numbers:
         raise ValueError(f"{path} is empty: every pixel is background (0)")
     if len(numbers) == 1:
-        return {"1": (labels > 0).astype(np.uint8) * np.uint8(255)}
+        return [1], labels > 0
     if len(numbers) > _SOFT and np.count_nonzero(labels == _VOID) > np.count_nonzero(labels) / 2:
         raise ValueError(f"{path} is no label map but shows the soft edges of one subject: name it {named}")
     numbers = [number for number in numbers if number != _VOID]
     if len(numbers) > MOST_SUBJECTS:
         raise ValueError(f"{path} is no label map: it holds {len(numbers)} numbers, more than {MOST_SUBJECTS}")
-    return {str(number): (labels == number).astype(np.uint8) * np.uint8(255) for number in numbers}
+    return numbers, labels

@@ -6,10 +6,9 @@ import warnings
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
 
 from anystory.data.build.candidates import Candidate, Photo, Rejected, Rejection
-from anystory.data.build.sources.base import Item, PhotoFile, SourceOptions, item_key
+from anystory.data.build.sources.base import Item, PhotoFile, Source, SourceOptions, item_key
 from anystory.data.build.sources.listing import (
     PICTURES,
     Captions,
@@ -19,23 +18,20 @@ from anystory.data.build.sources.listing import (
     warn_of_lost_masks,
 )
 from anystory.data.build.sources.stills import read_photo
+from anystory.data.pixels import PixelCount, ReadLimits
 
 __all__ = ["SubjectFolders", "photo_files", "read_photos"]
 
 
-class SubjectFolders:
+class SubjectFolders(Source[SourceOptions]):
     """`photos/ann/1.jpg`, `photos/ann/2.jpg`, `photos/bob/…`: an item per folder that holds photos, at any depth.
 
     `1.mask.png` beside `1.jpg` is its mask. Photos that lie in the source's folder itself are one subject if there are
     no others, and are left out otherwise.
     """
 
-    name: ClassVar[str] = "subjects"
-    version: ClassVar[int] = 1
-    Options = SourceOptions
-
-    def __init__(self, folder: Path, options: SourceOptions) -> None:
-        self.folder, self.options = folder, options
+    name = "subjects"
+    version = 2
 
     def items(self) -> Iterator[Item]:
         check_folder(self.folder, "one folder per subject")
@@ -93,8 +89,9 @@ def read_photos(folder: Path, item: Item, longest: int) -> Candidate | Rejected:
     """Decode an item's photos; those that cannot be used are dropped, and if none is left the item is rejected."""
     photos: list[Photo] = []
     dropped: list[Rejection] = []
+    count = PixelCount(ReadLimits(), item.where)
     for file in item.photos:
-        photo = read_photo(folder, file, longest)
+        photo = read_photo(folder, file, longest, count)
         if isinstance(photo, Photo):
             photos.append(photo)
         else:

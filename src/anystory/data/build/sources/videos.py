@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import ClassVar
 
 from pydantic import Field
 
 from anystory.data.build.candidates import Candidate, Rejected
-from anystory.data.build.sources.base import Item, PhotoFile, SourceOptions, item_key
+from anystory.data.build.sources.base import Item, PhotoFile, Source, SourceOptions, item_key
 from anystory.data.build.sources.frames import need_pyav, read_frames
 from anystory.data.build.sources.listing import VIDEOS, Captions, check_folder, list_files
 
@@ -25,15 +23,12 @@ class VideoOptions(SourceOptions):
     """Of a clip at most this many, spread over all of it."""
 
 
-class Videos:
+class Videos(Source[VideoOptions]):
     """`clips/ann.mp4`, `clips/zoo/bear.mov`, …: an item per clip. The clip's name is the subject's."""
 
-    name: ClassVar[str] = "videos"
-    version: ClassVar[int] = 1
+    name = "videos"
+    version = 2
     Options = VideoOptions
-
-    def __init__(self, folder: Path, options: VideoOptions) -> None:
-        self.folder, self.options = folder, options
 
     def items(self) -> Iterator[Item]:
         check_folder(self.folder, "the videos")

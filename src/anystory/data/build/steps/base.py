@@ -59,9 +59,17 @@ def load_step(name: str) -> type[Step]:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"step {name!r} cannot be imported ({error}). Is its package installed here?") from None
-    lacking = [part for part in ("name", "version", "Options", "__call__") if not hasattr(found, part)]
+    except Exception as error:  # the module is somebody's own: whatever its code raises, SyntaxError first of all
+        raise ValueError(f"step {name!r} cannot be imported ({type(error).__name__}: {error})") from error
+    if not isinstance(found, type):
+        raise ValueError(f"step {name!r} is no class: see `anystory.data.build.steps.base.Step`")
+    has = {part for base in found.__mro__ for part in vars(base)}  # `hasattr` finds the __call__ that makes instances
+    lacking = [part for part in ("name", "version", "Options", "__call__") if part not in has]
     if lacking:
         raise ValueError(f"step {name!r} lacks {', '.join(lacking)}: see `anystory.data.build.steps.base.Step`")
+    kind: Any = getattr(found, "Options")  # noqa: B009
+    if not (isinstance(kind, type) and issubclass(kind, Options)):
+        raise ValueError(f"step {name!r}: its Options must be a class of `anystory.data.build.sources.base.Options`")
     return found
 
 
@@ -78,6 +86,8 @@ def parse_options(kind: type[Options], values: Any, what: str) -> Any:
     except ValidationError as error:
         known = ", ".join(kind.model_fields) or "none"
         raise ValueError(f"{what}: {why_invalid(error)}. Its options are: {known}") from None
+    except Exception as error:  # a validator of somebody's own
+        raise ValueError(f"{what}: its options cannot be checked ({type(error).__name__}: {error})") from error
 
 
 def without(candidate: Candidate, photos: Sequence[Photo], dropped: Sequence[Rejection]) -> list[Candidate] | Rejected:
