@@ -4,8 +4,10 @@ import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from anystory.models import ReferenceNet, unet_layout
+from anystory.models.layout import transformer_blocks
 from anystory.models.reference_net import config_of_unet
 from models.tiny import SDXL_UNET, UNET, make_unet, seeded
 
@@ -50,6 +52,21 @@ def test_pruning_changes_no_feature(unet, size):
     with torch.no_grad():
         for (layer, value), expected in zip(pruned(latents, mask).items(), whole(latents, mask).values(), strict=True):
             assert torch.equal(value, expected), layer
+
+
+def test_features_arrive_where_modules_are_handed_copies_of_containers(unet):
+    """As FSDP2 does to find the tensors in a module's arguments."""
+    net = ReferenceNet.from_unet(unet)
+    inputs = torch.randn(2, 4, 8, 8, generator=seeded(0)), torch.rand(2, 1, 8, 8, generator=seeded(1))
+    with torch.no_grad():
+        expected = net(*inputs)
+        for _, block in transformer_blocks(net.unet):
+            block.register_forward_pre_hook(
+                lambda _, args, named: tree_map(lambda x: x, (args, named)), with_kwargs=True
+            )
+        found = net(*inputs)
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[layer], value) for layer, value in expected.items())
 
 
 ATTENTION_EVERYWHERE = {

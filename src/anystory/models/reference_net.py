@@ -30,6 +30,20 @@ _NO_CONDITIONS = {
 }
 
 
+class _Features:
+    """What a call's layers hand out, by layer. Not a dictionary itself: FSDP2 hands modules copies of containers."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Tensor] = {}
+
+    def record(self, layer: str, states: Tensor) -> None:
+        """Keep what enters a layer, unless it has been here.
+
+        With gradient checkpointing blocks run twice; keeping the second's would keep all that leads to it.
+        """
+        self.found.setdefault(layer, states)
+
+
 class _RecordingAttnProcessor(AttnProcessor2_0):
     """Self-attention that also hands out the normalised hidden states that enter it (D1)."""
 
@@ -44,11 +58,10 @@ class _RecordingAttnProcessor(AttnProcessor2_0):
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
-        reference_features: dict[str, Tensor] | None = None,
+        reference_features: _Features | None = None,
     ) -> Tensor:
         if reference_features is not None:
-            # With gradient checkpointing blocks run twice; keeping the second's would keep all that leads to it.
-            reference_features.setdefault(self.layer, hidden_states)
+            reference_features.record(self.layer, hidden_states)
         return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 
@@ -73,7 +86,7 @@ class _LastNorm(nn.Module):
     ) -> Tensor:
         # The signature is that of BasicTransformerBlock, which diffusers calls by position.
         assert cross_attention_kwargs is not None
-        cross_attention_kwargs["reference_features"].setdefault(self.layer, self.norm1(hidden_states))
+        cross_attention_kwargs["reference_features"].record(self.layer, self.norm1(hidden_states))
         return hidden_states
 
 
@@ -151,7 +164,7 @@ class ReferenceNet(nn.Module):
             raise ValueError(f"latents must be (B, {self.latent_channels}, h, w), got {tuple(latents.shape)}")
         if mask.shape != (latents.shape[0], 1, *latents.shape[2:]):
             raise ValueError(f"mask must be (B, 1, h, w) like latents {tuple(latents.shape)}, got {tuple(mask.shape)}")
-        features: dict[str, Tensor] = {}
+        features = _Features()
         self.unet(
             torch.cat([latents, mask.to(latents.dtype)], dim=1),
             timestep=0,
@@ -159,7 +172,7 @@ class ReferenceNet(nn.Module):
             cross_attention_kwargs={"reference_features": features},
             return_dict=False,
         )
-        return {layer: features[layer] for layer in self.layers}
+        return {layer: features.found[layer] for layer in self.layers}
 
     def _drop_tail(self) -> None:
         unet = cast(Any, self.unet)
