@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 
 from anystory.training.devices import make_accelerator
 from anystory.training.loop import train
@@ -38,11 +43,22 @@ def stages(out: Path, base: Path) -> None:
     run_stages(recipe.stage_names, recipe, options(out), {})
 
 
+def let_deepspeed_run_on_cpus() -> None:
+    """Accelerate would start DeepSpeed on GPUs only, and DeepSpeed would first compile messages of its own."""
+    found = DistributedType.MULTI_CPU
+    PartialState._prepare_backend = lambda self, *_, **__: ("gloo", found)  # pyright: ignore[reportAttributeAccessIssue]
+    messages: Any = import_module("deepspeed.comm.torch")
+    messages.build_shm_op = lambda: None
+
+
 if __name__ == "__main__":
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED"):
+        let_deepspeed_run_on_cpus()
     torch.set_num_threads(1)
     place = Path(sys.argv[1])
     lines(place / "plain", 4, None, 3)
     lines(place / "unbroken", 2, 16, 4)
     lines(place / "broken", 2, 16, 2)
     lines(place / "broken", 2, 16, 4, resume=True)
+    lines(place / "crossed", 2, 16, 4, resume=True)  # two steps of it are one process's
     stages(place / "stages", Path(sys.argv[2]))

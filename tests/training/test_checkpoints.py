@@ -16,6 +16,7 @@ from anystory.training import checkpoint as one
 from anystory.training.checkpoint import Figure, Progress, TrainingState, damage, load_checkpoint, read_figure
 from anystory.training.checkpoints import Checkpoints, best_checkpoint, find_checkpoint
 from anystory.training.failures import DiskFull
+from anystory.training.moments import HeldMoments
 
 
 def state(steps: int = 1) -> TrainingState:
@@ -26,7 +27,12 @@ def state(steps: int = 1) -> TrainingState:
     for _ in range(steps):
         parameters["w"].grad = torch.ones(3)
         optimizer.step()
-    return TrainingState(parameters, {name: value.detach().clone() for name, value in parameters.items()}, optimizer)
+    averages = {name: value.detach().clone() for name, value in parameters.items()}
+    return TrainingState(parameters, averages, HeldMoments(optimizer, parameters))
+
+
+def held(parameters: dict[str, nn.Parameter]) -> HeldMoments:
+    return HeldMoments(torch.optim.AdamW(parameters.values()), parameters)
 
 
 def steps_of(stage: Path) -> list[int]:
@@ -40,10 +46,10 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert found is not None
     assert load_checkpoint(found, other) == Progress(7, 28, 1.5)
     assert torch.equal(other.parameters["w"], kept.parameters["w"])
-    moments = other.optimizer.state_dict()["state"]
-    assert list(moments) == [0], "a parameter that never had a gradient has no moments"
-    for key, value in kept.optimizer.state_dict()["state"][0].items():
-        assert torch.equal(moments[0][key], value), key
+    moments = dict(other.moments.tensors())
+    assert list(moments) == ["w"], "a parameter that never had a gradient has no moments"
+    for key, value in dict(kept.moments.tensors())["w"].items():
+        assert torch.equal(moments["w"][key], value), key
 
 
 def test_the_last_few_and_the_best_are_kept(tmp_path: Path) -> None:
@@ -148,7 +154,7 @@ def test_tensors_of_another_model_are_refused(tmp_path: Path) -> None:
     other = state(0)
     wide = {"w": nn.Parameter(torch.zeros(4)), "never": other.parameters["never"]}
     with pytest.raises(ValueError, match=r"model\.safetensors .* does not fit this model: 1 tensors"):
-        load_checkpoint(path, TrainingState(wide, other.ema, torch.optim.AdamW(wide.values())))
+        load_checkpoint(path, TrainingState(wide, other.ema, held(wide)))
 
 
 class FullDisk:
@@ -201,7 +207,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     parameters = {"w": nn.Parameter(torch.zeros(40_000))}  # a checkpoint takes 320 kB
-    large = TrainingState(parameters, {"w": torch.zeros(40_000)}, torch.optim.AdamW(parameters.values()))
+    large = TrainingState(parameters, {"w": torch.zeros(40_000)}, held(parameters))
     store = Checkpoints(small_disk, keep_last=5)
     last = store.save(large, Progress(1), Figure("loss", -1))
     with pytest.raises(DiskFull, match="the disk is full"):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from anystory.files import sha256_file
 
+from .moments import Moments, NamedTensors
 from .sharding import like, whole
 
 MANIFEST = "manifest.json"
@@ -61,7 +62,8 @@ class TrainingState:
     """What is trained, in the optimizer's own order."""
     ema: dict[str, Tensor]
     """Their averages; empty where none are kept."""
-    optimizer: torch.optim.Optimizer
+    moments: Moments
+    """What the optimizer remembers of them."""
 
 
 def write_checkpoint(fresh: Path, state: TrainingState, progress: Progress, figure: Figure | None = None) -> None:
@@ -73,7 +75,10 @@ def write_checkpoint(fresh: Path, state: TrainingState, progress: Progress, figu
     # One file after another: main memory holds a copy of one of them at a time.
     save_file({name: _stored(value) for name, value in state.parameters.items()}, fresh / "model.safetensors")
     save_file({name: _stored(value) for name, value in state.ema.items()}, fresh / "ema.safetensors")
-    save_file(_optimizer_tensors(state), fresh / "optimizer.safetensors")
+    save_file(
+        {f"{name}.{kind}": _stored(value) for name, kept in state.moments.tensors() for kind, value in kept.items()},
+        fresh / "optimizer.safetensors",
+    )
     position: dict[str, Any] = asdict(progress)
     if figure is not None:
         position["figure"] = asdict(figure)
@@ -85,7 +90,8 @@ def attend_checkpoint(state: TrainingState) -> None:
     """What the other processes do while the main one writes, where tensors are in pieces: give theirs, in its order."""
     for value in (*state.parameters.values(), *state.ema.values()):
         whole(value)
-    _optimizer_tensors(state, keep=False)
+    for _ in state.moments.tensors():
+        pass
 
 
 def write_manifest(folder: Path) -> None:
@@ -137,7 +143,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> Progress:
     """
     _copy_checked(_read(path / "model.safetensors"), dict(state.parameters), "model.safetensors", path)
     _copy_checked(_read(path / "ema.safetensors"), state.ema, "ema.safetensors", path)
-    found: dict[str, dict[str, Tensor]] = {}
+    found: dict[str, NamedTensors] = {}
     for key, value in _read(path / "optimizer.safetensors").items():
         name, _, kind = key.rpartition(".")
         found.setdefault(name, {})[kind] = value
@@ -149,39 +155,27 @@ def load_checkpoint(path: Path, state: TrainingState) -> Progress:
     )
     if wrong:
         raise ValueError(f"optimizer.safetensors in {path} does not fit this model, first {wrong[:3]}")
-    moments = {
-        index: {kind: _as_held(value, parameter) for kind, value in found[name].items()}
-        for index, (name, parameter) in enumerate(state.parameters.items())
-        if name in found
-    }
-    state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": moments})
+    state.moments.restore(found)
     return read_progress(path)
+
+
+def load_exported(path: Path, parameters: dict[str, nn.Parameter]) -> None:
+    """Give parameters the weights that a stage exports: the averages, or the weights themselves where none are kept.
+
+    Raises:
+        ValueError: the tensors do not fit, or cannot be read.
+    """
+    name = "ema.safetensors"
+    source = _read(path / name)
+    if not source:
+        name = "model.safetensors"
+        source = _read(path / name)
+    _copy_checked(source, dict(parameters), name, path)
 
 
 def _fit(tensors: dict[str, Tensor], parameter: Tensor) -> bool:
     """Whether AdamW's moments, where it is AdamW, have the parameter's shape."""
     return all(tensors[kind].shape == parameter.shape for kind in ("exp_avg", "exp_avg_sq") if kind in tensors)
-
-
-def _as_held(value: Tensor, parameter: Tensor) -> Tensor | int:
-    """A stored tensor of the optimizer's as it holds it: in pieces as the parameter is, a bare count as a number."""
-    if value.shape == parameter.shape:
-        return like(value, parameter)
-    return int(value) if value.ndim == 0 and value.dtype == torch.int64 else value
-
-
-def _optimizer_tensors(state: TrainingState, keep: bool = True) -> dict[str, Tensor]:
-    """The optimizer's tensors by parameter name; a bare count, as 8-bit optimizers have, as an int64 scalar."""
-    moments, found = state.optimizer.state_dict()["state"], {}
-    for index, name in enumerate(state.parameters):
-        for key, value in moments.get(index, {}).items():
-            if isinstance(value, int):
-                value = torch.tensor(value)
-            if isinstance(value, Tensor):
-                full = whole(value)
-                if keep:
-                    found[f"{name}.{key}"] = _stored(full)
-    return found
 
 
 def _read(path: Path) -> dict[str, Tensor]:

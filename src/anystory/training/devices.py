@@ -23,6 +23,8 @@ from transformers.models.clip.modeling_clip import CLIPMLP
 from anystory.models.patch_autoencoder import PatchAutoencoder
 from anystory.precision import bf16_is_native
 
+from .zero import check_settings, is_zero
+
 Precision = Literal["auto", "fp32", "bf16"]
 """`auto`: bf16 where the processor multiplies in it, else fp32. Weights and optimizer stay fp32 in every case."""
 
@@ -31,23 +33,26 @@ def make_accelerator() -> Accelerator:
     """Accelerate's view of the processes and devices that the run was launched on.
 
     Raises:
-        ValueError: its settings ask for something that a resumed run could not continue exactly.
+        ValueError: its settings ask for something that a resumed run could not continue exactly, or that is not
+            installed.
     """
     # Parameters without a gradient are normal here: the coarse projections when their loss has no weight (D5), or a
     # layer that owns no reference pixel in one process's batch.
-    accelerator = Accelerator(
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)]
-    )
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
+    try:
+        accelerator = Accelerator(kwargs_handlers=[ddp])
+    except ImportError as error:
+        raise ValueError(
+            f"accelerate's settings ask for what is not installed: {error} DeepSpeed comes with pip install "
+            "'anystory[deepspeed]'"
+        ) from error
     if accelerator.gradient_accumulation_steps != 1:
         raise ValueError(
             "gradients are accumulated as the recipe's global_batch says, on any number of processes: leave "
             "gradient_accumulation_steps out of accelerate's settings"
         )
-    if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        raise ValueError(
-            "DeepSpeed keeps its moments where our checkpoints do not look: take configs/accelerate/zero2.yaml, which "
-            "cuts the same tensors with FSDP2"
-        )
+    if is_zero(accelerator):
+        check_settings(accelerator)
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise ValueError("FSDP's first version is not supported: set fsdp_version to 2 (configs/accelerate/fsdp2.yaml)")
     if accelerator.mixed_precision == "fp16":

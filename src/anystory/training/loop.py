@@ -43,6 +43,7 @@ from .stopping import StopRequest, interruption
 from .stream import Sample, stream_batches
 from .trained import Trained
 from .validation import PREFIX, held_out_batches
+from .zero import is_zero
 
 
 def step_seed(seed: int, step: int, rank: int, part: int = 0) -> int:
@@ -89,9 +90,10 @@ def train(
     found = _newest(store, accelerator)
 
     on_gpu = accelerator.device.type == "cuda"
-    sharded = is_sharded(accelerator)
+    sharded = is_sharded(accelerator)  # weights in pieces
+    together = sharded or is_zero(accelerator)  # moments, too: a checkpoint needs every process
     parts = config.accumulation(world)
-    channels_last = on_gpu and not sharded if options.channels_last is None else options.channels_last
+    channels_last = on_gpu and not together if options.channels_last is None else options.channels_last
     set_layout(stage, accelerator.device, channels_last)
     compiled = on_gpu and can_compile() if options.compile is None else options.compile
     if compiled:
@@ -125,7 +127,7 @@ def train(
         give_up_on(watch.settle())
         if chief:
             store.save(trained.state, progress, figure)
-        elif sharded:
+        elif together:
             attend_checkpoint(trained.state)
 
     def validate() -> Figure:
@@ -163,7 +165,7 @@ def train(
                         with forward_pass(accelerator.device, options.precision):
                             losses = trained.module(batch, torch.Generator(device=accelerator.device).manual_seed(seed))
                         watch.saw(batch, seed, losses)
-                        accelerator.backward(losses["loss"] / parts)
+                        trained.backward(losses["loss"] / parts, last=part + 1 == parts)
                     seen.append({name: value.detach() for name, value in losses.items()})
                 if len(seen) < parts:  # what a part of a step has gathered is dropped: resuming draws it again
                     signal_number = int(stopping.signal or 0)
@@ -179,15 +181,17 @@ def train(
                     values |= {"learning_rate": rate, "grad_norm": float(norm)}
                     log.scalars(values, progress)
                     bar.update(budget.spent(progress), progress, values | validated)
-                if not (chief or sharded):
+                if not (chief or together):
                     continue
-                if progress.step % config.sample_every == 0 and not sharded:  # pictures need whole weights
+                if progress.step % config.sample_every == 0 and chief and not sharded:  # pictures need whole weights
                     with trained.averaged(), uncompiled():
                         log.picture(stage.sample_picture(), progress)
-                figure = validate() if config.validate_every and progress.step % config.validate_every == 0 else None
+                figure = None
+                if config.validate_every and progress.step % config.validate_every == 0 and (chief or sharded):
+                    figure = validate()
                 due = time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes and budget.spent(progress) < 1
                 due = due or (figure is not None and figure.beats(store.best()))
-                if _chiefs_word(accelerator, due) if sharded else due:
+                if _chiefs_word(accelerator, due) if together else due:
                     checkpoint(figure)
                     last_checkpoint = time.monotonic()
             ended = not signal_number and progress.step > began

@@ -13,10 +13,12 @@ from torch import Tensor
 from .checkpoint import Progress, TrainingState, load_checkpoint
 from .devices import follow_layout
 from .ema import NamedEMA
+from .moments import HeldMoments
 from .optimizers import Masters, build_optimizer
 from .recipe import StageConfig
 from .sharding import is_sharded, keep_whole, whole
 from .stage import Stage
+from .zero import ZeroEngine, is_zero
 
 
 class Trained:
@@ -45,7 +47,12 @@ class Trained:
         if is_sharded(accelerator):
             keep_whole(accelerator, [p for p in stage.parameters() if not p.requires_grad])
         self.module: Any
-        self.module, self._prepared = accelerator.prepare(stage, self.optimizer)
+        self._zero: ZeroEngine | None = None
+        if is_zero(accelerator):
+            self._zero = ZeroEngine(stage, config, self.parameters, self.optimizer, accelerator)
+            self.module = self._zero.engine
+        else:
+            self.module, self._prepared = accelerator.prepare(stage, self.optimizer)
         self.accelerator = accelerator
         if is_sharded(accelerator):  # they have been cut into pieces, under the same names
             self.parameters = stage.trained_parameters()
@@ -53,13 +60,16 @@ class Trained:
         self.ema = NamedEMA(self.parameters, config.ema_decay, config.ema)
         if config.ema == "device":
             self.ema.model.to(self.device)
-        self.state = TrainingState(self.parameters, self.ema.tensors, self.optimizer)
+        moments = self._zero or HeldMoments(self.optimizer, self.parameters)
+        self.state = TrainingState(self.parameters, self.ema.tensors, moments)
         self.max_grad_norm = config.max_grad_norm
 
     def load(self, checkpoint: Any) -> Progress:
         """Restore what a checkpoint holds, and where the run stood."""
         progress = load_checkpoint(checkpoint, self.state)
         follow_layout(self.optimizer)
+        if self._zero:
+            self._zero.weights_changed()
         if self.masters:
             self.masters.publish()
         return progress
@@ -69,16 +79,28 @@ class Trained:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Add the gradients of a part of a step, which every process computes; `last` says that a step follows."""
+        if self._zero:
+            self._zero.backward(loss, last)
+        else:
+            self.accelerator.backward(loss)
+
     def clip(self) -> Tensor:
         """Scale the gradients down to the largest norm; returns the norm that they had."""
+        if self._zero:
+            return self._zero.norm()  # it is the engine's step that scales
         norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.max_grad_norm)
-        assert norm is not None  # it is None only under engines that we do not use
+        assert norm is not None  # it is None only under DeepSpeed
         return whole(norm)
 
     def step(self, number: int) -> None:
         """Take a step, the `number`-th from 0, and forget the gradients."""
-        self._prepared.step()
-        self._prepared.zero_grad(set_to_none=True)
+        if self._zero:
+            self._zero.step()
+        else:
+            self._prepared.step()
+            self._prepared.zero_grad(set_to_none=True)
         if self.masters:
             self.masters.publish()
         self.ema.update(number)
