@@ -152,6 +152,8 @@ def test_every_command_runs(here: Path) -> None:
     assert picture.shape == (SIZE, SIZE, 3)
     assert picture.std() > 1
     assert (here / "curves.png").is_file()
+    assert (here / "router-best" / "adapter").is_dir()
+    assert (here / "mini-base" / "unet").is_dir()
 
 
 def check_options(words: list[str]) -> None:
@@ -206,7 +208,8 @@ def test_what_is_installed_and_named_exists() -> None:
 
 
 def helps() -> list[str]:
-    verbs = [["train", "run"], ["train", "plan"], ["data", "build"], ["data", "storyworld"], ["bench", "training"]]
+    verbs = [["train", name] for name in ("run", "plan", "export")]
+    verbs += [["data", "build"], ["data", "storyworld"], ["bench", "training"]]
     wide = {"COLUMNS": "200"}
     pages = [CliRunner().invoke(app, [*verb, "--help"], env=wide).output for verb in verbs]
     return [*pages, " ".join(action for action in launch_command_parser()._option_string_actions)]

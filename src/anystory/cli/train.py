@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from anystory.cli.drawing import quiet_libraries
 from anystory.cli.train_cache import cache as write_cache
+from anystory.cli.train_export import export
 from anystory.cli.train_plan import plan
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def prerender_settings(
 
 app.command("plan")(plan)
 app.command("cache")(write_cache)
+app.command("export")(export)
 
 
 @app.command()

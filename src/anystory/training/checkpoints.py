@@ -32,20 +32,37 @@ from .failures import DiskFull, is_disk_full
 FOLDER = "checkpoints"
 FORMER = "checkpoint"
 """Where earlier runs kept their only checkpoint; it is read, and moved to the others when the next one is written."""
+STEP = "step-"
+"""What the name of a checkpoint's folder begins with, before the step."""
 _DAMAGED = "damaged-"
+
+
+def all_checkpoints(stage: Path) -> list[Path]:
+    """Every checkpoint of either layout, the oldest first."""
+    found = sorted(path for path in (stage / FOLDER).glob(f"{STEP}*") if (path / PROGRESS).is_file())
+    for former in (stage / FORMER, stage / f".{FORMER}.old"):  # the second: killed between two renames
+        if (former / PROGRESS).is_file():
+            step = read_progress(former).step
+            older = [path for path in found if int(path.name.removeprefix(STEP)) < step]
+            found.insert(len(older), former)
+            break
+    return found
 
 
 def find_checkpoint(stage: Path) -> Path | None:
     """The newest checkpoint of a stage folder, unchecked, or None. Nothing is changed on disk."""
-    found = _all(stage)
+    found = all_checkpoints(stage)
     return found[-1] if found else None
 
 
 def best_checkpoint(stage: Path) -> Path | None:
     """The checkpoint that validated best, or None if none has been validated."""
     best: tuple[Path | None, Figure | None] = None, None
-    for path in _all(stage):
-        figure = read_figure(path)
+    for path in all_checkpoints(stage):
+        try:
+            figure = read_figure(path)
+        except (ValueError, AttributeError, TypeError):  # damaged, which is told when it is to be used
+            continue
         if figure is not None and figure.beats(best[1]):
             best = path, figure
     return best[0]
@@ -72,7 +89,7 @@ class Checkpoints:
         """
         recover_folder(self.stage / FORMER)
         told = ""
-        for path in reversed(_all(self.stage)):
+        for path in reversed(all_checkpoints(self.stage)):
             wrong = None if path.name == FORMER else damage(path)
             if wrong is None:
                 if told:
@@ -96,7 +113,7 @@ class Checkpoints:
         """
         self._adopt_former()
         self._sweep()
-        path = self.folder / f"step-{progress.step:08d}"
+        path = self.folder / f"{STEP}{progress.step:08d}"
         if path not in self._known:
             try:
                 self._write(path, state, progress, figure)
@@ -134,7 +151,7 @@ class Checkpoints:
     def _prune(self, keep: int) -> None:
         """Remove all but the newest `keep` and the best, and what was set aside as damaged."""
         best = best_checkpoint(self.stage)
-        for path in _all(self.stage)[:-keep]:
+        for path in all_checkpoints(self.stage)[:-keep]:
             if path != best:
                 _remove(path)
         for path in self.folder.glob(f"{_DAMAGED}*"):
@@ -146,7 +163,7 @@ class Checkpoints:
                 temporary.write_text(json.dumps({"checkpoint": best.name} | asdict(figure)), encoding="utf-8")
 
     def _make_room(self, error: Exception) -> None:
-        there = _all(self.stage)
+        there = all_checkpoints(self.stage)
         best = best_checkpoint(self.stage)
         spare = [path for path in there[:-1] if path != best] + list(self.folder.glob(f"{_DAMAGED}*"))
         if not spare:
@@ -160,7 +177,7 @@ class Checkpoints:
         former = self.stage / FORMER
         if not (former / PROGRESS).is_file():
             return
-        place = self.folder / f"step-{read_progress(former).step:08d}"
+        place = self.folder / f"{STEP}{read_progress(former).step:08d}"
         if place.exists():
             _remove(former)
             return
@@ -172,23 +189,11 @@ class Checkpoints:
 
     def _sweep(self) -> None:
         """Remove what a killed run left half-written or half-removed."""
-        for pattern in (".step-*.tmp", ".*.gone"):
+        for pattern in (f".{STEP}*.tmp", ".*.gone"):
             for path in self.folder.glob(pattern):
                 shutil.rmtree(path, ignore_errors=True)
         for path in self.folder.glob(".best.*.json"):
             path.unlink(missing_ok=True)
-
-
-def _all(stage: Path) -> list[Path]:
-    """Every checkpoint of either layout, the oldest first."""
-    found = sorted(path for path in (stage / FOLDER).glob("step-*") if (path / PROGRESS).is_file())
-    for former in (stage / FORMER, stage / f".{FORMER}.old"):  # the second: killed between two renames
-        if (former / PROGRESS).is_file():
-            step = read_progress(former).step
-            older = [path for path in found if int(path.name.removeprefix("step-")) < step]
-            found.insert(len(older), former)
-            break
-    return found
 
 
 def _remove(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers.configuration_utils import ConfigMixin, FrozenDict
 from torch import nn
 from transformers import (
     CLIPImageProcessorPil,
@@ -113,7 +114,7 @@ class ModelFolder:
     def save(self, component: str, value: Any) -> None:
         """Write one component whole or not at all, and name it in `model_index.json` where the folder is a model."""
         with atomic_folder(self.path / component) as fresh:
-            value.save_pretrained(fresh)
+            forget_place(value).save_pretrained(fresh)
         if self.base is None:
             self.write_index()
 
@@ -212,6 +213,13 @@ BUILDERS: dict[str, Callable[[ModelFolder], Any]] = {
     "scheduler": lambda folder: EulerDiscreteScheduler(**folder.recipe.scheduler),
     "adapter": lambda folder: SubjectAdapter.from_unet(folder.load("unet"), folder.recipe.adapter.config()),
 }
+
+
+def forget_place(component: Any) -> Any:
+    """The component, without the path it was read from: diffusers would write it, and equal models would differ."""
+    if isinstance(component, ConfigMixin):
+        component._internal_dict = FrozenDict({k: v for k, v in component.config.items() if k != "_name_or_path"})
+    return component
 
 
 def check_components(recipe: Recipe) -> None:

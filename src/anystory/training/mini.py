@@ -15,7 +15,7 @@ from anystory.files import atomic_folder, atomic_write
 
 from .caching import check_cache
 from .checkpoints import find_checkpoint
-from .components import LOADERS, ModelFolder
+from .components import LOADERS, ModelFolder, forget_place
 from .devices import make_accelerator
 from .exports import stale_stages
 from .loop import train
@@ -103,7 +103,7 @@ def pack(model: Path, target: Path, recipe: Recipe) -> int:
     if model.resolve() == target.resolve():
         raise ValueError(f"--pack-to must not be the run's own model folder {model}: it would lose its precision")
     source = ModelFolder(model, recipe)
-    components = {name: source.load(name) for name in LOADERS}
+    components = {name: forget_place(source.load(name)) for name in LOADERS}
     card = target / "README.md"
     kept = card.read_bytes() if card.is_file() else None
     with atomic_folder(target) as fresh:
