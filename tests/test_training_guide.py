@@ -38,6 +38,8 @@ SIZE = 32
 """Side of pictures and references, for 1024 and 512."""
 
 SDXL_RECIPES = ("sdxl_encoder_24gb", "sdxl_router_24gb")
+PAPERS = ("sdxl_encoder", "sdxl_router")
+"""Launched on several processes: `test_training_guide_launched.py`."""
 
 EXCHANGED = {
     "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
@@ -109,7 +111,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.set_num_threads(1)
     files = write_sdxl_files(tmp_path)
     (tmp_path / "recipes").mkdir()
-    for name in SDXL_RECIPES:
+    for name in (*SDXL_RECIPES, *PAPERS):
         (tmp_path / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(shrink(name, files)))
     stages = {name: stage | {"batch_size": 2, "validate_samples": 2} for name, stage in TINY["stages"].items()}
     (tmp_path / "recipes" / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"stages": stages}))

@@ -1,0 +1,95 @@
+"""The commands of docs/training.md for many GPUs and nodes, launched by accelerate itself on two CPU processes.
+
+Nothing is exchanged but what test_training_guide.py exchanges, the number of processes, and the first node's address.
+DeepSpeed is not among them: accelerate starts it on GPUs only (tests/training/test_launch.py runs it).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from anystory.cli import app
+from anystory.models.adapter import SubjectAdapter
+from anystory.training.checkpoints import find_checkpoint
+
+from .test_training_guide import GUIDE, PAPERS, ROOT, commands, here, small
+
+__all__ = ["here"]
+BLOCKS = 3
+"""Of the page: one machine, one machine with weights in pieces, two machines."""
+
+
+def launched(words: list[str], port: str) -> subprocess.Popen[str]:
+    """Start a line of the guide as it stands, on CPUs and at this test's size."""
+    at = words.index("-m")
+    given = ["127.0.0.1" if word == "10.0.0.1" else word for word in words[2:at]]
+    given[given.index("--config_file") + 1] = str(ROOT / given[given.index("--config_file") + 1])
+    script = [f"recipes/{w}.yaml" if w in PAPERS else w.removeprefix("/") for w in words[at:]]
+    more = [] if "resume" in script else ["--steps", "1", "--workers", "0"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", port]
+    quiet = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        [*launcher, *given, *script, *more],
+        env=os.environ | quiet,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def together(runs: list[subprocess.Popen[str]]) -> None:
+    """Wait for runs that depend on each other to end well."""
+    try:
+        said = "\n".join(run.communicate(timeout=280)[0][-9000:] for run in runs)
+    finally:
+        for run in runs:
+            run.kill()
+    assert [run.returncode for run in runs] == [0] * len(runs), said
+
+
+def build_shards(here: Path) -> None:
+    """The guide's photos as shards, made by its own command, also where all nodes see them."""
+    (build,) = [words for words in commands(GUIDE) if words[1:3] == ["data", "build"]]
+    result = CliRunner().invoke(app, small(build[1:]))
+    assert result.exit_code == 0, result.output
+    (here / "shared").mkdir()
+    (here / "shared" / "shards").symlink_to(here / "shards" / "photos")
+
+
+def launches() -> list[list[list[str]]]:
+    """The page's launching commands, block by block: a block needs nothing of another."""
+    blocks = [commands(f"```sh\n{text}```") for text in re.findall(r"```sh\n(.*?)```", GUIDE, re.S)]
+    found = [[words for words in block if words[:2] == ["accelerate", "launch"]] for block in blocks]
+    return [block for block in found if block]
+
+
+def test_every_command_is_in_a_block_below() -> None:
+    assert len(launches()) == BLOCKS
+
+
+@pytest.mark.parametrize("number", range(BLOCKS))
+def test_launches_run(here: Path, number: int) -> None:
+    build_shards(here)
+    block = launches()[number]
+    at_once = any("--machine_rank" in words for words in block)
+    for group in [block] if at_once else [[words] for words in block]:
+        port = free_port()
+        together([launched(words, port) for words in group])
+        out = here / group[0][-1].removeprefix("/")
+        stage = {"stage1": "encoder", "stage2": "router"}[out.name]
+        assert find_checkpoint(out / stage) is not None
+        SubjectAdapter.from_pretrained(out / "model" / "adapter")
