@@ -10,22 +10,39 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
+from torch import Tensor
 
+from anystory.data.training_set import TrainingSet
+from anystory.training import loop
 from anystory.training.devices import make_accelerator
+from anystory.training.failures import NotFinite
+from anystory.training.finite import FiniteWatch
 from anystory.training.loop import train
 from anystory.training.mini import run_stages
 from anystory.training.recipe import StageConfig
+from anystory.training.sharding import is_sharded
+from anystory.training.stream import Sample
 
 from .lines import LineStage
 from .sdxl_base import recipe_on
 from .test_loop import options
 
 
+def with_one_piece() -> Accelerator:
+    """For stages that have none of the modules that FSDP2 cuts one by one."""
+    accelerator = make_accelerator()
+    plugin: Any = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is not None:
+        plugin.transformer_cls_names_to_wrap = []
+    return accelerator
+
+
 def lines(out: Path, batch: int, together: int | None, steps: int, resume: bool = False) -> None:
     """Fit a line; the positions that this process learned from go to seen-RANK.json."""
-    accelerator = make_accelerator()
+    accelerator = with_one_piece()
     config = StageConfig(
         batch_size=batch, global_batch=together, learning_rate=1e-2, warmup_steps=1, schedule="constant"
     )
@@ -37,10 +54,83 @@ def lines(out: Path, batch: int, together: int | None, steps: int, resume: bool 
 def stages(out: Path, base: Path) -> None:
     """Both personalised stages on a base, with recomputed blocks and accumulation."""
     recipe = recipe_on(base)
-    changes = {"gradient_checkpointing": True, "batch_size": 1, "global_batch": 4}
+    changes = {"gradient_checkpointing": True, "batch_size": 1, "global_batch": 4, "log_every": 1}
+    changes |= {"validate_every": 1, "validate_samples": 2}
     again = {name: config.model_copy(update=changes) for name, config in recipe.stages.items()}
     recipe = recipe.model_copy(update={"stages": again})
     run_stages(recipe.stage_names, recipe, options(out), {})
+    accelerator = make_accelerator()
+    found = {"sharded": is_sharded(accelerator), "type": accelerator.distributed_type.value}
+    (out / f"ran-as-{accelerator.process_index}.json").write_text(json.dumps(found))
+
+
+class Poisoned(LineStage):
+    """In the second step the last process's loss is not a number, although its gradient is one."""
+
+    def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
+        found = super().forward(batch, generator)
+        state = PartialState()
+        if state.is_last_process and len(self.seen) == 2:
+            found["loss"] = found["loss"] + float("nan")
+        return found
+
+
+def poisoned(out: Path, *, delayed: bool) -> None:
+    """Say in said-RANK.txt how the run ended; `delayed` as on a GPU, where answers come a step late."""
+    accelerator = with_one_piece()
+    config = StageConfig(batch_size=2, learning_rate=1e-2, warmup_steps=1, schedule="constant")
+
+    class Watch(FiniteWatch):
+        def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, **which: int) -> None:
+            super().__init__(optimizer, device, delayed, **which)
+
+    loop.FiniteWatch = Watch
+    try:
+        train(Poisoned(), config, options(out, steps=6), accelerator)
+        said = "trained on"
+    except NotFinite as error:
+        said = str(error)
+    finally:
+        loop.FiniteWatch = FiniteWatch
+    (out / f"said-{accelerator.process_index}.txt").write_text(said)
+
+
+class FromShards(LineStage):
+    """Notes the captions of what it learns from."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.data = TrainingSet(folder, resolution=16, reference_size=16, max_subjects=2)
+        self.captions: list[list[str]] = []
+
+    def fetch(self) -> TrainingSet:
+        return self.data
+
+    def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
+        self.captions.append(batch["caption"])
+        return {"loss": self.line(batch["size_condition"][:, :4] / 100).square().mean()}
+
+
+def shards(out: Path, folder: Path) -> None:
+    """One epoch and a little more, with two loaders each; captions go to captions-RANK.json."""
+    accelerator = with_one_piece()
+    config = StageConfig(batch_size=2, learning_rate=1e-2, warmup_steps=1, validate_every=0)
+    stage = FromShards(folder)
+    train(stage, config, options(out, steps=3, workers=2), accelerator)
+    (out / f"captions-{accelerator.process_index}.json").write_text(json.dumps(stage.captions))
+
+
+def let_fsdp_run_on_cpus() -> None:
+    """Accelerate would take DDP there, and say nothing."""
+    plain = AcceleratorState.__init__
+
+    def init(self: AcceleratorState, *given: Any, fsdp_plugin: Any = None, **named: Any) -> None:
+        plain(self, *given, fsdp_plugin=fsdp_plugin, **named)
+        if fsdp_plugin is not None:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    AcceleratorState.__init__ = init
 
 
 def let_deepspeed_run_on_cpus() -> None:
@@ -54,6 +144,8 @@ def let_deepspeed_run_on_cpus() -> None:
 if __name__ == "__main__":
     if os.environ.get("ACCELERATE_USE_DEEPSPEED"):
         let_deepspeed_run_on_cpus()
+    if os.environ.get("ACCELERATE_USE_FSDP"):
+        let_fsdp_run_on_cpus()
     torch.set_num_threads(1)
     place = Path(sys.argv[1])
     lines(place / "plain", 4, None, 3)
@@ -62,3 +154,6 @@ if __name__ == "__main__":
     lines(place / "broken", 2, 16, 4, resume=True)
     lines(place / "crossed", 2, 16, 4, resume=True)  # two steps of it are one process's
     stages(place / "stages", Path(sys.argv[2]))
+    for late in (False, True):
+        poisoned(place / f"poisoned-{late}", delayed=late)
+    shards(place / "shards", Path(sys.argv[2]).parent / "shards")

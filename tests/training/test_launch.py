@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -11,29 +12,48 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.commands.config.config_args import ClusterConfig
+from PIL import Image
 from safetensors.torch import load_file
 
+from anystory.data.shard_writer import ShardWriter
+from anystory.data.training_set import TrainingSet
 from anystory.models.adapter import SubjectAdapter
 from anystory.training.checkpoints import find_checkpoint
+from anystory.training.components import ModelFolder
 from anystory.training.loop import train
-from anystory.training.recipe import StageConfig
+from anystory.training.recipe import StageConfig, StageName
+from anystory.training.rescue import load_bad_step
+from anystory.training.runlog import read_log
 from anystory.training.sharding import WRAPPED
-from anystory.training.stream import StreamSampler
+from anystory.training.stages import build_stage
+from anystory.training.stream import StreamSampler, stream_batches
+from anystory.training.validation import held_out_batches
+from data.samples import make_sample
 
 from .lines import LineStage
-from .sdxl_base import write_base
+from .sdxl_base import recipe_on, write_base
 from .test_loop import options
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "accelerate"
 
 
+SAMPLES = 11
+"""In the shards: no multiple of anything, so that a batch lies across two epochs."""
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    return write_base(tmp_path_factory.mktemp("base"))
+    folder = tmp_path_factory.mktemp("base")
+    with ShardWriter(folder / "shards", "set", max_samples=3) as writer:
+        for number in range(SAMPLES):
+            record, files = make_sample(f"k{number}", subjects=1 + number % 2, caption=f"k{number}")
+            writer.add(record, files.__getitem__)
+    return write_base(folder)
 
 
 FSDP = {
@@ -61,9 +81,19 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def done(kind: str, tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
-    """The runs of `launched.py` in two processes under gloo, started as torchrun would."""
-    out = tmp_path_factory.mktemp("two")
+def plain(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    """The runs under DDP."""
+    return launch("ddp", tmp_path_factory.mktemp("two"), base)
+
+
+@pytest.fixture(scope="module")
+def done(kind: str, plain: Path, tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    """The runs of `launched.py`."""
+    return plain if kind == "ddp" else launch(kind, tmp_path_factory.mktemp("two"), base)
+
+
+def launch(kind: str, out: Path, base: Path) -> Path:
+    """Two processes under gloo, started as torchrun would."""
     train(LineStage(), settings(batch_size=2, global_batch=16, steps=2), options(out / "crossed"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -154,6 +184,81 @@ def test_both_stages_run_in_two_processes_and_export_whole_weights(done: Path, b
         for name, value in load_file(newest(done / "stages", stage) / "ema.safetensors").items():
             assert value.isfinite().all()
             torch.testing.assert_close(weights[name], value)
+
+
+def test_the_runs_were_what_they_are_called(kind: str, done: Path) -> None:
+    """Accelerate falls back to DDP without a word where it cannot do what it is asked for."""
+    found = json.loads((done / "stages" / "ran-as-0.json").read_text())
+    assert found["sharded"] == (kind in ("fsdp2", "zero2"))
+    assert found["type"] == {"ddp": "MULTI_CPU", "deepspeed": "DEEPSPEED"}.get(kind, "FSDP")
+
+
+@pytest.mark.parametrize("stage", ["encoder", "router"])
+def test_figures_and_pictures_are_those_of_one_process(done: Path, base: Path, stage: StageName) -> None:
+    """The same weights, whole, in one process."""
+    log = read_log(done / "stages" / stage / "log.jsonl")
+    assert [record["step"] for record in log if "val_loss" in record] == [1, 2]
+    alone = build_stage(stage, ModelFolder(done / "stages" / "model", recipe_on(base)))
+    figures = alone.validate(held_out_batches(alone.held_out(), 2, 1))
+    found = next(record for record in reversed(log) if "val_loss" in record)
+    for name, value in figures.items():
+        assert found[f"val_{name}"] == pytest.approx(value, rel=1e-4), name
+    pictures = sorted((done / "stages" / stage / "samples").glob("*.png"))
+    assert [picture.stem for picture in pictures] == ["0000002"]
+    drawn, expected = np.asarray(Image.open(pictures[-1])).astype(int), np.asarray(alone.sample_picture()).astype(int)
+    assert drawn.shape == expected.shape
+    assert np.abs(drawn - expected).max() <= 2
+
+
+@pytest.mark.parametrize("stage", ["encoder", "router"])
+def test_stages_learn_what_they_learn_under_ddp(kind: str, done: Path, plain: Path, stage: StageName) -> None:
+    """Also where validation and pictures have put weights together between two steps."""
+    found, expected = (read_log(run / "stages" / stage / "log.jsonl") for run in (done, plain))
+    for ours, theirs in zip(found, expected, strict=True):
+        for name, value in theirs.items():
+            if name != "seconds":
+                assert ours[name] == pytest.approx(value, rel=1e-3, abs=1e-5), (theirs["step"], name)
+    weights, others = (load_file(newest(run / "stages", stage) / "model.safetensors") for run in (done, plain))
+    assert weights.keys() == others.keys()
+    for name, value in others.items():
+        if kind != "deepspeed":  # its pieces all decay, gradient or not
+            torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_loss_that_is_no_number_in_one_process_stops_all(done: Path, late: bool) -> None:
+    out = done / f"poisoned-{late}"
+    for rank in range(2):
+        said = (out / f"said-{rank}.txt").read_text()
+        assert "stopped at step 2: the loss is not a number in process 1" in said
+        assert f"The batch is in {out / 'vae' / 'nan-step-2-rank-1'};" in said
+    bad = load_bad_step(out / "vae" / "nan-step-2-rank-1")
+    assert math.isnan(bad.losses[0]["loss"])
+    assert math.isfinite(bad.grad_norm)
+    assert bad.batches[0]["index"].tolist() == [6, 7], "the second step's batch of the second process"
+    assert bad.parameters is not None
+    assert bad.parameters["line.weight"].shape == (2, 4), "whole"
+    alone = LineStage()
+    train(alone, settings(batch_size=4, steps=1), options(out / "alone"))
+    torch.testing.assert_close(bad.parameters["line.weight"], alone.line.weight.detach())
+    assert find_checkpoint(out / "vae") is None, "none is written of what was spoilt"
+
+
+def test_an_epoch_of_shards_comes_once_in_two_processes_with_two_loaders_each(done: Path, base: Path) -> None:
+    data = TrainingSet(base.parent / "shards", resolution=16, reference_size=16, max_subjects=2)
+    assert len(data) == SAMPLES
+    steps = zip(
+        *(json.loads((done / "shards" / f"captions-{rank}.json").read_text()) for rank in range(2)), strict=True
+    )
+    batches = [(rank, caption) for step in steps for rank, batch in enumerate(step) for caption in batch]
+    assert [caption for _, caption in batches] == [data.fetch(p)["caption"] for p in range(len(batches))]
+    epoch = batches[:SAMPLES]
+    shares = [{caption for rank, caption in epoch if rank == which} for which in range(2)]
+    assert not shares[0] & shares[1]
+    assert sorted(caption for _, caption in epoch) == sorted(f"k{number}" for number in range(SAMPLES))
+    one = stream_batches(data, start=0, batch_size=4, workers=1)
+    alone = [caption for _ in range(3) for caption in next(one)["caption"]]
+    assert alone == [caption for _, caption in batches]
 
 
 def settings(**changes: Any) -> StageConfig:

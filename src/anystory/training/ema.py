@@ -57,9 +57,13 @@ class NamedEMA:
             return
         live = [p.detach().to("cpu" if self.place == "cpu" else p.device, copy=True) for p in self.parameters.values()]
         try:
-            self.model.copy_to(list(self.parameters.values()))
+            self._put(self.model.shadow_params)
             yield
         finally:
-            with torch.no_grad():
-                for parameter, value in zip(self.parameters.values(), live, strict=True):
-                    parameter.copy_(value)
+            self._put(live)
+
+    @torch.no_grad()
+    def _put(self, values: list[Tensor]) -> None:
+        # One by one: tensors in pieces (FSDP2) know no copying of many at once.
+        for parameter, value in zip(self.parameters.values(), values, strict=True):
+            parameter.copy_(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from .stream import Sample
 
@@ -29,10 +29,18 @@ class WatchedStep:
     step: int
     parts: list[Part] = field(default_factory=list)
     norm: Tensor | None = None
-    """Norm of the gradient before clipping."""
+    """Norm of the gradient before clipping; of all processes' together."""
     finite: Tensor | None = None
+    """Whether the norm is a number, and the losses of every process."""
+    bad_losses: Tensor | None = None
+    """(processes,), not 0 where a loss is not a number."""
     exact: bool = True
     """Whether the parameters are still those that the losses were computed with."""
+
+    @property
+    def guilty(self) -> list[int]:
+        """The processes with a loss that is not a number; none where it is the gradient alone."""
+        return [] if self.bad_losses is None else self.bad_losses.nonzero().flatten().tolist()
 
 
 class FiniteWatch:
@@ -43,6 +51,9 @@ class FiniteWatch:
     the device to leave the parameters alone from the bad step on (the way in which loss scaling skips steps); with
     others the parameters are spoilt by then, which `exact` says, and no checkpoint is written of them.
 
+    Several processes tell each other in one small all-reduce a step, which on a GPU waits for nothing: all of them find
+    the same step, at the same place, and stop together.
+
         watch.begin(step)
         watch.saw(batch, seed, losses)      # once for every batch of the step
         bad = watch.judge(norm)             # before the optimizer's step
@@ -51,9 +62,18 @@ class FiniteWatch:
         optimizer: whose steps are held back.
         device: where the losses are.
         delayed: read answers one step late; None is on a GPU only.
+        rank, world: this process, and how many there are.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, delayed: bool | None = None) -> None:
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        delayed: bool | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.rank, self.world = rank, world
         self.delayed = device.type == "cuda" if delayed is None else delayed
         self._current = WatchedStep(-1)
         self._waiting: deque[tuple[WatchedStep, Any]] = deque()
@@ -77,8 +97,13 @@ class FiniteWatch:
         """The step that went wrong, this one or, if answers are delayed, the one before; None if there is none."""
         current = self._current
         current.norm = norm.detach()
-        finite = torch.stack([part.losses["loss"].float() for part in current.parts]).isfinite().all()
-        current.finite = finite & norm.isfinite().all()
+        losses = torch.stack([part.losses["loss"].float() for part in current.parts])
+        bad = losses.new_zeros(self.world + 1)  # each process's losses, and the gradient
+        bad[self.rank] = (~losses.isfinite().all()).float()
+        bad[-1] = (~norm.isfinite().all()).float()
+        if self.world > 1:
+            distributed.all_reduce(bad)
+        current.bad_losses, current.finite = bad[:-1], ~bad.any()
         if not self.delayed:
             return None if bool(current.finite) else current
         current.exact = self._holds

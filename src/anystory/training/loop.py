@@ -104,14 +104,15 @@ def train(
     held_out: list[Sample] = []
     log = RunLog(folder, progress, enabled=chief)
     bar = TrainingProgress(stage.name, enabled=chief and not options.quiet)
-    watch = FiniteWatch(trained.optimizer, trained.device)
+    watch = FiniteWatch(trained.optimizer, trained.device, rank=rank, world=world)
     start, before, began = time.monotonic(), progress.seconds, progress.step
     last_checkpoint = start
     signal_number = 0
     figure: Figure | None = None
+    due = False
     validated: dict[str, float] = {}
 
-    def give_up_on(bad: WatchedStep | None) -> None:
+    def give_up_on(bad: WatchedStep | None) -> None:  # every process does, of the same step
         if bad is not None:
             save_bad_step(
                 folder,
@@ -121,6 +122,7 @@ def train(
                 rank=rank,
                 checkpoint=find_checkpoint(folder),
             )
+            accelerator.wait_for_everyone()  # a launcher kills those that still write when the first one ends
             raise NotFinite(bad_step_sentence(stage.name, bad, folder, options.precision))
 
     def checkpoint(figure: Figure | None = None) -> None:
@@ -130,10 +132,19 @@ def train(
         elif together:
             attend_checkpoint(trained.state)
 
+    def draw() -> None:
+        with trained.averaged(), trained.gathered(), uncompiled():
+            log.picture(stage.sample_picture(), progress)
+
     def validate() -> Figure:
         if not held_out:
             held_out.extend(held_out_batches(stage.held_out(), config.validate_samples, config.batch_size))
-        with trained.averaged(), uncompiled(), forward_pass(accelerator.device, options.precision):
+        with (
+            trained.averaged(),
+            trained.gathered(),
+            uncompiled(),
+            forward_pass(accelerator.device, options.precision),
+        ):
             figures = stage.validate(held_out)
         log.validation({f"{PREFIX}{name}": value for name, value in figures.items()}, progress)
         validated[f"{PREFIX}{stage.main_figure}"] = figures[stage.main_figure]
@@ -147,10 +158,14 @@ def train(
     ):
         try:
             while True:
-                # One clock for all processes: they must agree on the rate and on the last step.
-                fraction, signal_number = _agree(accelerator, budget.spent(progress), int(stopping.signal or 0))
+                # One clock for all processes: they must agree on the rate, on the last step and on checkpoints.
+                own = (budget.spent(progress), int(stopping.signal or 0), due)
+                fraction, signal_number, due = _agree(accelerator, *own)
                 if fraction >= 1 or signal_number:
                     break
+                if due:
+                    checkpoint(figure)
+                    last_checkpoint, due = time.monotonic(), False
                 rate = learning_rate(config, progress.step, fraction)
                 trained.set_rate(rate)
                 watch.begin(progress.step + 1)
@@ -181,21 +196,16 @@ def train(
                     values |= {"learning_rate": rate, "grad_norm": float(norm)}
                     log.scalars(values, progress)
                     bar.update(budget.spent(progress), progress, values | validated)
-                if not (chief or together):
+                if not (chief or sharded):  # where weights are in pieces every process draws and validates the same
                     continue
-                if progress.step % config.sample_every == 0 and chief and not sharded:  # pictures need whole weights
-                    with trained.averaged(), uncompiled():
-                        log.picture(stage.sample_picture(), progress)
-                figure = None
-                if config.validate_every and progress.step % config.validate_every == 0 and (chief or sharded):
-                    figure = validate()
-                due = time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes and budget.spent(progress) < 1
-                due = due or (figure is not None and figure.beats(store.best()))
-                if _chiefs_word(accelerator, due) if together else due:
-                    checkpoint(figure)
-                    last_checkpoint = time.monotonic()
+                if progress.step % config.sample_every == 0:
+                    draw()
+                validates = config.validate_every and progress.step % config.validate_every == 0
+                figure = validate() if validates else None
+                late = time.monotonic() - last_checkpoint > 60 * config.checkpoint_minutes
+                due = late or (figure is not None and figure.beats(store.best()))
             ended = not signal_number and progress.step > began
-            if ended and figure is None and config.validate_every and (chief or sharded):
+            if ended and config.validate_every and progress.step % config.validate_every and (chief or sharded):
                 figure = validate()
             checkpoint(figure)
             if signal_number:
@@ -203,9 +213,10 @@ def train(
                 raise interruption(signal_number)
             if chief or sharded:
                 with trained.averaged(), uncompiled():
-                    stage.before_export()
-                    if not sharded:
+                    with trained.gathered():
+                        stage.before_export()
                         log.picture(stage.sample_picture(), progress)
+                    if not sharded:
                         set_layout(stage, accelerator.device, channels_last=False)  # files hold tensors as named
                     stage.export(options.model)
             if chief:
@@ -252,21 +263,16 @@ def _batches(
     return memory_batches(memory, start=position, batch_size=config.batch_size, seed=options.seed)
 
 
-def _agree(accelerator: Accelerator, fraction: float, number: int) -> tuple[float, int]:
-    """The main process's word on how far the budget is spent, and the signal that any process got, or 0."""
+def _agree(accelerator: Accelerator, fraction: float, number: int, due: bool) -> tuple[float, int, bool]:
+    """The main process's word on how far the budget is spent and whether a checkpoint is due, and the signal that any
+    process got, or 0.
+    """
     if accelerator.num_processes == 1:
-        return fraction, number
-    own = torch.tensor([[fraction, float(number)]], dtype=torch.float64, device=accelerator.device)
+        return fraction, number, due
+    own = torch.tensor([[fraction, float(number), float(due)]], dtype=torch.float64, device=accelerator.device)
     words = accelerator.gather(own)
     assert isinstance(words, Tensor)
-    return float(words[0, 0]), int(words[:, 1].max())
-
-
-def _chiefs_word(accelerator: Accelerator, word: bool) -> bool:
-    """What the main process says, in every process."""
-    said = [word]
-    broadcast_object_list(said)
-    return said[0]
+    return float(words[0, 0]), int(words[:, 1].max()), bool(words[0, 2])
 
 
 def _next(batches: Iterator[Sample], stop: StopRequest) -> Sample | None:

@@ -17,6 +17,7 @@ from anystory.files import atomic_folder
 from .checkpoints import find_checkpoint
 from .devices import Precision, forward_pass
 from .finite import WatchedStep
+from .sharding import whole
 from .stage import Stage, move
 from .stream import Sample
 
@@ -66,16 +67,22 @@ def save_bad_step(
     """Write a step to `nan-step-N` in a stage's folder: tensors as safetensors, the rest as JSON.
 
     Of several processes each writes its own batches, the others than the main one to `nan-step-N-rank-R`, and those
-    whose losses are numbers nothing; the parameters are alike in all, and the main process writes them.
+    whose losses are numbers nothing; the parameters are alike in all, and the main process writes them. All must call
+    this: the parameters may be in pieces.
 
     Raises:
         OSError, SafetensorError: it cannot be written.
     """
     assert bad.norm is not None
+    stored: dict[str, Tensor] = {}
+    for name, value in parameters.items() if bad.exact else ():
+        full = whole(value)
+        if rank == 0:
+            stored[name] = full.detach().cpu().contiguous().clone()
     if rank and all(bool(part.losses["loss"].isfinite()) for part in bad.parts):
         return
     chiefs = folder / f"nan-step-{bad.step}"
-    place = folder / f"{chiefs.name}-rank-{rank}" if rank else chiefs
+    place = _place_of(chiefs, rank) if rank else chiefs
     tensors: dict[str, Tensor] = {}
     parts: list[dict[str, Any]] = []
     for number, part in enumerate(bad.parts):
@@ -99,7 +106,6 @@ def save_bad_step(
     with atomic_folder(place) as fresh:
         save_file(tensors, fresh / _BATCH)
         if bad.exact and rank == 0:
-            stored = {name: value.detach().cpu().contiguous().clone() for name, value in parameters.items()}
             save_file(stored, fresh / _PARAMETERS)
         (fresh / _RECORD).write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
 
@@ -109,13 +115,25 @@ def bad_step_sentence(name: str, bad: WatchedStep, stage: Path, precision: Preci
     assert bad.norm is not None
     values = ", ".join(f"{float(part.losses['loss']):g}" for part in bad.parts)
     last = find_checkpoint(stage)
+    place = stage / f"nan-step-{bad.step}"
+    if bad.bad_losses is None or len(bad.bad_losses) == 1:
+        what, kept = f"its loss is {values}", f"The batch is in {place}"
+    elif bad.guilty:
+        ranks = ", ".join(map(str, bad.guilty))
+        places = ", ".join(str(place if rank == 0 else _place_of(place, rank)) for rank in bad.guilty)
+        what, kept = f"the loss is not a number in process {ranks}", f"The batch is in {places}"
+    else:
+        what, kept = "the loss is a number in every process", f"The main process's batch is in {place}"
     return (
-        f"stage {name!r} stopped at step {bad.step}: its loss is {values}, its gradient's norm {float(bad.norm):g}. "
-        f"The batch is in {stage / f'nan-step-{bad.step}'}; "
+        f"stage {name!r} stopped at step {bad.step}: {what}, its gradient's norm {float(bad.norm):g}. {kept}; "
         f"{f'the last checkpoint is {last.name}' if last else 'there is no checkpoint yet'}. "
         "The same run meets the same step again: lower learning_rate in the recipe"
         f"{'' if precision == 'fp32' else ', or take --precision fp32'}, and go on with --resume"
     )
+
+
+def _place_of(chiefs: Path, rank: int) -> Path:
+    return chiefs.with_name(f"{chiefs.name}-rank-{rank}")
 
 
 def load_bad_step(folder: Path) -> BadStep:

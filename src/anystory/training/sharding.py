@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,6 +45,38 @@ def like(value: Tensor, target: Tensor) -> Tensor:
 
     assert isinstance(target, DTensor)
     return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
+
+
+@contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """Inside, every process has all weights of a module, whose parts may then be run by themselves, without gradients.
+
+    Every process must enter and run the same: FSDP2 notes in which order parts have run, and fetches them in that order
+    later. Left to itself it puts weights together only where a module, and at first the whole, runs as such.
+    """
+    if not any(is_cut(parameter) for parameter in module.parameters()):
+        yield
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    pieces = [piece for piece in module.modules() if isinstance(piece, FSDPModule)]
+    kept = [piece for piece in pieces if _cuts_again(piece)]
+    for piece in pieces:
+        piece.reshard()  # what a forward pass has left together may be older than the pieces
+        piece.set_reshard_after_forward(False, recurse=False)
+        piece.unshard()
+    try:
+        yield
+    finally:
+        for piece in pieces:
+            piece.reshard()
+        for piece in kept:
+            piece.set_reshard_after_forward(True, recurse=False)
+
+
+def _cuts_again(piece: Any) -> bool:
+    """Whether a module of FSDP2's is cut again after its forward pass: it can be told, but not asked."""
+    return any(group._reshard_after_forward for group in piece._get_fsdp_state()._fsdp_param_groups)
 
 
 def assembled(module: SubjectAdapter, keep: bool) -> SubjectAdapter | None:

@@ -51,6 +51,12 @@ class Stage(nn.Module, ABC):
         """
         raise ValueError(f"stage {self.name!r} knows no gradient_checkpointing: leave it out of the recipe")
 
+    def run_evenly(self) -> None:
+        """From now on run every trained module for every batch, also where the batch leaves it without effect.
+
+        Processes that put modules together when they run (FSDP2) wait for each other in each of them.
+        """
+
     @abstractmethod
     def fetch(self) -> Callable[[int], Sample]:
         """A picklable pure function from a stream position to a sample."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from .ema import NamedEMA
 from .moments import HeldMoments
 from .optimizers import Masters, build_optimizer
 from .recipe import StageConfig
-from .sharding import is_sharded, keep_whole, whole
+from .sharding import gathered, is_sharded, keep_whole, whole
 from .stage import Stage
 from .zero import ZeroEngine, is_zero
 
@@ -35,6 +35,7 @@ class Trained:
     """
 
     def __init__(self, stage: Stage, config: StageConfig, accelerator: Accelerator, computes_in: torch.dtype) -> None:
+        self.stage = stage
         live = stage.freeze_rest()
         self.masters: Masters | None = None
         if config.masters == "cpu":
@@ -45,7 +46,13 @@ class Trained:
         """The fp32 weights, by name, in the optimizer's order."""
         self.optimizer = build_optimizer(config, self.parameters)
         if is_sharded(accelerator):
+            if config.optimizer != "adamw":
+                raise ValueError(
+                    f"optimizer {config.optimizer!r} knows no weights in pieces: take 'adamw', whose moments FSDP2 "
+                    "cuts between the processes, or configs/accelerate/ddp.yaml"
+                )
             keep_whole(accelerator, [p for p in stage.parameters() if not p.requires_grad])
+            stage.run_evenly()
         self.module: Any
         self._zero: ZeroEngine | None = None
         if is_zero(accelerator):
@@ -104,6 +111,10 @@ class Trained:
         if self.masters:
             self.masters.publish()
         self.ema.update(number)
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Inside, any part of the stage can be run by itself. Under FSDP2 every process must, and the same."""
+        return gathered(self.stage)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -23,13 +23,12 @@ from transformers import (
 
 from anystory.evaluation.bench.networks import SDXL, Networks
 from anystory.models.adapter import SubjectAdapter
-from anystory.models.conditioning import SubjectConditioning
 from anystory.models.encoders import EncodedSubjects
 from anystory.models.patch_autoencoder import PatchAutoencoder
 from anystory.training.components import BUILDERS, ModelFolder
 from anystory.training.recipe import PERSONAL_STAGES, BaseRecipe, Recipe, StageName
 from anystory.training.stages import build_stage
-from anystory.training.stages.personal import PersonalStage
+from anystory.training.stages.personal import EveryLayer, PersonalStage
 from anystory.training.stream import Sample
 
 from .meter import LikeAGpu
@@ -45,14 +44,11 @@ _CLASSES: dict[str, Any] = {
 }
 
 
-class MetaConditioning(SubjectConditioning):
-    """Where the plain one asks the data, this one takes the dear answer: every layer reads references."""
+class MetaConditioning(EveryLayer):
+    """One that asks no data."""
 
     def _check_gate_masks(self, masks: Tensor) -> None:
         pass
-
-    def reads_references(self, gate: Tensor) -> bool:
-        return True
 
 
 class MetaFolder(ModelFolder):

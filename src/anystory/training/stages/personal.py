@@ -54,12 +54,19 @@ class PersonalOptions(NoiseOptions):
         return self
 
 
+class EveryLayer(SubjectConditioning):
+    """Every layer reads references; the plain one asks the data whether any pixel does."""
+
+    def reads_references(self, gate: Tensor) -> bool:
+        return True
+
+
 class PersonalStage(DiffusionStage):
     """The frozen base with an adapter on it; subclasses choose what is trained and who gates."""
 
     options: PersonalOptions
     conditioning_type: type[SubjectConditioning] = SubjectConditioning
-    """What training passes to the U-Net; `evaluation.plan` counts with one that asks no data."""
+    """What training passes to the U-Net; see also `run_evenly`, and `evaluation.plan`."""
     clip_mean: Tensor
     clip_std: Tensor
 
@@ -84,6 +91,9 @@ class PersonalStage(DiffusionStage):
     def recompute_blocks(self) -> None:
         super().recompute_blocks()
         self.adapter.reference_net.unet.enable_gradient_checkpointing(recomputed)
+
+    def run_evenly(self) -> None:
+        self.conditioning_type = EveryLayer
 
     def use_frozen_type(self, dtype: torch.dtype) -> None:
         """Make the U-Net, and what of the adapter this stage leaves as it is, `dtype`; what is trained stays fp32."""
