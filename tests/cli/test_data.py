@@ -36,6 +36,9 @@ def test_check_reports_and_fails_above_the_limit(shards: Path, tmp_path: Path) -
     assert "k3: the caption is empty" in result.output
     assert "FAILED: 1 of 5 samples are bad" in result.output
     assert json.loads((tmp_path / "found.json").read_text())["bad_by_reason"] == {"empty_caption": 1}
+    others = run("check", shards, "--json", tmp_path / "others.json", "--workers", "2")
+    assert others.output == result.output.replace("found.json", "others.json")
+    assert (tmp_path / "others.json").read_bytes() == (tmp_path / "found.json").read_bytes()
     passed = run("check", shards, "--limit", "0.2")
     assert (passed.exit_code, "passed: 1 of 5" in passed.output) == (0, True)
 
@@ -48,7 +51,7 @@ def test_storyworld_then_check(tmp_path: Path) -> None:
 
 
 def test_inspect_writes_a_page(shards: Path, tmp_path: Path) -> None:
-    result = run("inspect", shards, "--out", tmp_path / "page", "--n", "2")
+    result = run("inspect", shards, "--out", tmp_path / "page", "--n", "2", "--workers", "1")
     assert (result.exit_code, result.output) == (0, f"wrote {tmp_path / 'page' / 'index.html'}\n")
     assert "&lt;b&gt;two&lt;/b&gt; things" in (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
 

@@ -45,6 +45,10 @@ def test_cached_trained_and_resumed(recipe_file: Path, tmp_path: Path, monkeypat
     done = train("cache", recipe_file, "--data", "shards", "--model", "model", "--out", "cache", "--device", "cpu")
     assert done.exit_code == 0, done.output
     assert "cache: 5 samples, 0 of them bad" in done.output
+    again = ["--model", "model", "--out", "again", "--device", "cpu", "--workers", "1"]
+    assert train("cache", recipe_file, "--data", "shards", *again).exit_code == 0
+    for path in Path("cache").iterdir():
+        assert path.read_bytes() == (Path("again") / path.name).read_bytes()
     with safe_open("cache/part-00000.safetensors", framework="pt") as file:
         assert file.get_slice("latents").get_shape() == [5, 4, 8, 8]
     run = ["encoder", "--recipe", recipe_file, "--data", "shards", "--start", "model", "--out", "run", "--workers", 0]

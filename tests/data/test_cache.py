@@ -119,6 +119,36 @@ def test_a_killed_run_goes_on(shards: Path, tmp_path: Path) -> None:
         write_cache(tmp_path / "parts", data, other, **{**options, "encoders": other.hashes})
 
 
+def test_several_processes_write_the_same_files(shards: Path, tmp_path: Path) -> None:
+    encoders, data = Encoders(), TrainingSet(shards, **SETTINGS)
+    options: dict[str, Any] = {"encoders": encoders.hashes, "batch_size": 2, "part_rows": 3}
+    write_cache(tmp_path / "one", data, encoders, **options)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    for name in (INDEX_NAME, "part-00000.safetensors", "part-00002.safetensors"):  # as if killed, and one deleted
+        (tmp_path / "two" / name).unlink()
+    told: list[int] = []
+    write_cache(tmp_path / "two", data, encoders, **options, workers=2, seen=told.append)
+    assert told == [3, 6, 9, 10]
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_too_many_bad_samples_stop_the_writing(shards: Path, tmp_path: Path) -> None:
+    strict: dict[str, Any] = SETTINGS | {"bad_limit": 0.05}
+    encoders, data = Encoders(), TrainingSet(shards, **strict)
+    words = r"too many bad samples: 1 of 5 samples are bad .*At most 5\.0% of all 10 may be bad"
+    for workers in (0, 1):
+        with pytest.raises(ValueError, match=words):
+            write_cache(tmp_path, data, encoders, encoders=encoders.hashes, part_rows=3, workers=workers)
+    assert [path.name for path in tmp_path.glob("part-*")] == ["part-00000.safetensors"]
+    # Those of parts that are there count, too.
+    allowed = TrainingSet(shards, **SETTINGS)
+    write_cache(tmp_path, allowed, encoders, encoders=encoders.hashes, part_rows=3)
+    (tmp_path / INDEX_NAME).unlink()
+    with pytest.raises(ValueError, match=words):
+        write_cache(tmp_path, data, encoders, encoders=encoders.hashes, part_rows=3)
+
+
 def test_a_stale_cache_is_refused_and_says_why(shards: Path, tmp_path: Path) -> None:
     encoders = Encoders()
     write_cache(tmp_path / "cache", TrainingSet(shards, **SETTINGS), encoders, encoders=encoders.hashes)

@@ -55,6 +55,8 @@ def shards(tmp_path: Path) -> Path:
 
 def test_the_page_shows_samples_and_loads_nothing(shards: Path, tmp_path: Path) -> None:
     path = write_page(open_source(shards), tmp_path / "page", show=4)
+    other = write_page(open_source(shards), tmp_path / "other", show=4, workers=1)
+    assert path.read_bytes() == other.read_bytes()
     page = Page(path.read_text(encoding="utf-8"))
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "object")]
     assert all(str(found["src"]).startswith("data:image/") for tag, found in page.tags if tag == "img")

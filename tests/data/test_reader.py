@@ -10,6 +10,7 @@ from anystory.data.bad import REASONS, BadSample
 from anystory.data.census import take_census
 from anystory.data.manifest import Manifest, write_manifest
 from anystory.data.packing import pack_manifest
+from anystory.data.pixels import ReadLimits
 from anystory.data.reader import SampleReader
 from anystory.data.shards import ShardSet
 from data.samples import make_sample
@@ -70,6 +71,19 @@ def test_the_census_counts_what_is_there(tmp_path: Path) -> None:
     assert found["mask_shares"]["greatest"] == pytest.approx(60 * 32 / (64 * 48))
     assert (found["words"]["median"], found["licences"]) == (2, {"CC0-1.0": 4})
     assert found["bad_examples"]["missing_reference"][0][0] == "k0"
+
+
+def test_a_census_by_several_processes_is_the_same(tmp_path: Path) -> None:
+    bad = {3: "caption", **dict.fromkeys(range(10, 27), "picture"), 33: "reference"}
+    source = manifest(tmp_path, bad, count=40)
+    told: list[int] = []
+    alone = take_census(source)
+    assert take_census(source, workers=2, seen=told.append) == alone
+    assert told == list(range(1, 41))
+    assert [key for key, _ in alone.tally.examples["unreadable_image"]] == [f"k{i}" for i in range(10, 15)]
+    strict = ReadLimits(min_side=60)
+    assert take_census(source, limits=strict, workers=2) == take_census(source, limits=strict)
+    assert take_census(source, limits=strict).tally.counts["too_small"] > 20
 
 
 def test_a_manifest_is_packed_without_its_bad_samples(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,6 +21,10 @@ app.command()(build)
 
 Samples = Annotated[list[Path], typer.Argument(help="A manifest (.jsonl, .parquet), or folders of shards.")]
 
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Reading processes; 0 reads in this one. [one per core, few samples: 0]")
+]
+
 
 @app.command()
 def check(
@@ -29,6 +32,7 @@ def check(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write what was found to this file.")] = None,
     limit: Annotated[float, typer.Option(min=0, max=1, help="Largest share of bad samples that still passes.")] = 0.0,
     min_side: Annotated[int, typer.Option(min=1, help="Least width and height of a target, pixels.")] = 32,
+    workers: Workers = None,
 ) -> None:
     """Read every sample and say what is there and what is wrong. Ends with exit code 1 above the limit."""
     from rich.console import Console
@@ -36,13 +40,12 @@ def check(
     from anystory.cli.bar import counting_bar
     from anystory.data.census import take_census
     from anystory.data.pixels import ReadLimits
-    from anystory.data.reader import SampleReader
+    from anystory.data.processes import workers_for
     from anystory.data.sources import open_source
 
-    source = open_source(path)
-    reader = SampleReader(source, limit=None, limits=ReadLimits(min_side=min_side))
+    source, limits = open_source(path), ReadLimits(min_side=min_side)
     with counting_bar("checking", len(source)) as seen:
-        census = take_census(source, reader=reader, seen=seen)
+        census = take_census(source, limits=limits, workers=workers_for(workers, len(source)), seen=seen)
     console = Console()
     console.print(_census_table(census))
     if census.tally.bad:
@@ -63,15 +66,20 @@ def inspect(
     out: Annotated[Path, typer.Option(help="Folder for index.html.")],
     n: Annotated[int, typer.Option(min=1, max=2000, help="Samples to show, evenly spread over the set.")] = 48,
     counted: Annotated[int, typer.Option(min=1, help="Most samples to read for the statistics.")] = 2000,
+    workers: Workers = None,
 ) -> None:
     """Write a page with samples to look at (target, masks, references, caption) and statistics."""
     from anystory.cli.bar import counting_bar
     from anystory.data.inspection import write_page
+    from anystory.data.processes import workers_for
     from anystory.data.sources import open_source
 
     source = open_source(path)
-    with counting_bar("reading", min(len(source), counted)) as seen:
-        page = write_page(source, out, show=n, count=counted, title=", ".join(map(str, path)), seen=seen)
+    read = min(len(source), max(counted, n))
+    count = workers_for(workers, read)
+    with counting_bar("reading", read) as seen:
+        title = ", ".join(map(str, path))
+        page = write_page(source, out, show=n, count=counted, title=title, workers=count, seen=seen)
     print(f"wrote {page}")
 
 
@@ -111,10 +119,13 @@ def storyworld(
     size: Annotated[int, typer.Option(min=8, max=4096, help="Height and width of the pictures, pixels.")] = 64,
     split: Annotated[Literal["train", "heldout"], typer.Option(help="Which identities appear.")] = "train",
     start: Annotated[int, typer.Option(min=0, help="Number of the first sample.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=0, help="Drawing processes; left out, one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Drawing processes; 0 draws in this one. [one per core, few samples: 0]")
+    ] = None,
 ) -> None:
     """Draw pairs of StoryWorld as shards: a scene, its masks, and each character in another pose and view."""
     from anystory.cli.bar import counting_bar
+    from anystory.data.processes import workers_for
     from anystory.data.storyworld_writer import write_storyworld
 
     with counting_bar("drawing", n) as seen:
@@ -125,7 +136,7 @@ def storyworld(
             size=size,
             split=split,
             start=start,
-            workers=(os.cpu_count() or 1) if workers is None else workers,
+            workers=workers_for(workers, n),
             written=seen,
         )
     print(f"drew {drawn} samples into {out}" + (f"; {n - drawn} were there" if drawn < n else ""))

@@ -29,6 +29,9 @@ def cache(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures that are encoded at a time.")] = 8,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if not given and there is one.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Reading processes; 0 reads in this one. [one per core, few samples: 0]")
+    ] = None,
 ) -> None:
     """Write latents and text embeddings of every sample, for `anystory train run … --cache OUT`."""
     from anystory.cli.model_options import check_device
@@ -53,6 +56,7 @@ def cache(
     import torch
 
     from anystory.cli.bar import counting_bar
+    from anystory.data.processes import workers_for
     from anystory.pipelines.assets import resolve_model
     from anystory.training.caching import cache_targets, cached_set
     from anystory.training.components import ModelFolder
@@ -60,8 +64,9 @@ def cache(
     found = cached_set(recipe, stages)
     folder = ModelFolder(out if model is None else Path(resolve_model(model)), recipe)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    readers = workers_for(workers, len(found))
     with counting_bar("encoding", len(found)) as seen:
-        written = cache_targets(found, folder, out, batch_size=batch, device=place, seen=seen)
+        written = cache_targets(found, folder, out, batch_size=batch, device=place, workers=readers, seen=seen)
     parts = written.index.parts
     bad, size = sum(len(part.bad) for part in parts), sum(part.bytes for part in parts)
     print(f"{out}: {len(written)} samples, {bad} of them bad, {size / 2**20:.1f} MiB")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anystory.data.bad import BadSample, Reason
+from anystory.data.bad import BadSample, BadTally, Reason
 from anystory.data.cache import (
     CONDITION,
     INDEX_NAME,
@@ -27,6 +29,7 @@ from anystory.data.cache import (
     SampleCache,
     fingerprint_of,
 )
+from anystory.data.read_ahead import read_ahead
 from anystory.data.training_set import TrainingSet
 from anystory.files import atomic_write
 
@@ -64,6 +67,7 @@ def write_cache(
     encoders: Mapping[str, str],
     batch_size: int = 8,
     part_rows: int = 512,
+    workers: int = 0,
     seen: Callable[[int], None] = lambda _: None,
 ) -> SampleCache:
     """Encode every usable sample's target and keep the results; goes on where an earlier call was killed.
@@ -75,11 +79,13 @@ def write_cache(
         encoders: SHA-256 of the weights of everything that `encode` uses, by name; see `hash_weights`.
         batch_size: Targets that `encode` gets at a time.
         part_rows: Samples in a file.
+        workers: Processes that read ahead; 0 reads in this one. The files are the same.
         seen: Is told how many samples are done.
 
     Raises:
-        ValueError: the set cannot be cached, the folder holds a cache of something else, a number is out of range, or
-            `encode` gives tensors of another length or under a name that is taken.
+        ValueError: the set cannot be cached, a larger share of it than its `bad_limit` is bad, the folder holds a cache
+            of something else, a number is out of range, a reading process ended, or `encode` gives tensors of another
+            length or under a name that is taken.
     """
     folder = Path(folder)
     for name, value in (("batch_size", batch_size), ("part_rows", part_rows)):
@@ -90,23 +96,51 @@ def write_cache(
         cache = SampleCache.open(folder, encoders=encoders)
         cache.check(data)
         return cache
-    parts = []
-    for number, first in enumerate(range(0, len(data), part_rows)):
-        path = folder / f"part-{number:05d}.safetensors"
-        span = range(first, min(first + part_rows, len(data)))
-        part = _written_part(path, span, fingerprint)
-        if part is None:
-            part = _write_part(path, data, span, encode, batch_size, fingerprint)
-        parts.append(part)
-        seen(span.stop)
+    spans = [range(first, min(first + part_rows, len(data))) for first in range(0, len(data), part_rows)]
+    paths = [folder / f"part-{number:05d}.safetensors" for number in range(len(spans))]
+    written = [_written_part(path, span, fingerprint) for path, span in zip(paths, spans, strict=True)]
+    missing = [row for span, part in zip(spans, written, strict=True) if part is None for row in span]
+    indices, keys = data.usable[missing].tolist(), data.source.table.keys
+    parts, tally = [], BadTally()
+    with closing(read_ahead(partial(data.target, position=0), indices, keys, workers, parcel=batch_size)) as targets:
+        for path, span, part in zip(paths, spans, written, strict=True):
+            if part is None:
+                part = _write_part(path, data, span, targets, tally, encode, batch_size, fingerprint)
+            else:
+                for row in span:
+                    error = part.bad.get(row - span.start)
+                    _count(tally, data, row, BadSample(*error) if error else None)
+            parts.append(part)
+            seen(span.stop)
     with atomic_write(folder / INDEX_NAME) as temporary:
         index = CacheIndex(fingerprint=fingerprint, parts=tuple(parts))
         temporary.write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return SampleCache(folder, index)
 
 
+def _count(tally: BadTally, data: TrainingSet, row: int, error: BadSample | None) -> None:
+    """Count a sample.
+
+    Raises:
+        ValueError: too many of the set are bad, whatever is still to come.
+    """
+    tally.add(data.source.table.keys[int(data.usable[row])], error)
+    if tally.bad > data.bad_limit * len(data):
+        raise ValueError(
+            f"too many bad samples: {tally.summary()}. At most {data.bad_limit:.1%} of all {len(data)} may be bad; "
+            "`anystory data check` tells all kinds"
+        )
+
+
 def _write_part(
-    path: Path, data: TrainingSet, rows: range, encode: Encode, batch_size: int, fingerprint: Fingerprint
+    path: Path,
+    data: TrainingSet,
+    rows: range,
+    targets: Iterator[tuple[dict[str, Any], tuple[int, ...]] | BadSample],
+    tally: BadTally,
+    encode: Encode,
+    batch_size: int,
+    fingerprint: Fingerprint,
 ) -> CachePart:
     bad: dict[int, tuple[Reason, str]] = {}
     columns: dict[str, list[Tensor]] = {}
@@ -118,12 +152,13 @@ def _write_part(
                 columns.setdefault(name, []).append(tensor)
             batch.clear()
 
-    for row in rows:
-        try:
-            target, kept = data.target(int(data.usable[row]), 0)
-        except BadSample as error:
-            bad[row - rows.start] = (error.reason, str(error))
+    for row, found in zip(rows, targets, strict=False):  # the rows first: the targets go on with the next part
+        if isinstance(found, BadSample):
+            bad[row - rows.start] = (found.reason, str(found))
+            _count(tally, data, row, found)
             continue
+        _count(tally, data, row, None)
+        target, kept = found
         padded = np.full(data.max_subjects, -1, np.int16)
         padded[: len(kept)] = kept
         for name, value in ((KEPT, padded), (INSTANCES, target["instances"]), (CONDITION, target["size_condition"])):

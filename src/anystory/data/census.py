@@ -4,17 +4,52 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from anystory.data.bad import BadSample, BadTally
-from anystory.data.reader import SampleReader
-from anystory.data.reading import LoadedSample
-from anystory.data.table import SampleSource
+from anystory.data.pixels import ReadLimits
+from anystory.data.read_ahead import read_ahead
+from anystory.data.reading import LoadedSample, read_sample
+from anystory.data.table import SampleSource, SampleTable
 
-__all__ = ["Census", "take_census"]
+__all__ = ["Census", "SampleFacts", "facts_of", "take_census"]
+
+
+@dataclass(frozen=True)
+class SampleFacts:
+    """What is counted of a good sample; small, so that it crosses processes cheaply."""
+
+    width: int
+    height: int
+    photos: tuple[int, ...]
+    """Per subject."""
+    masked: bool
+    mask_shares: tuple[float, ...]
+    place: bool
+    words: int
+    source: str
+    licence: str
+
+
+def facts_of(sample: LoadedSample) -> SampleFacts:
+    """What is counted of a good sample."""
+    height, width = sample.image.shape[:2]
+    return SampleFacts(
+        width=width,
+        height=height,
+        photos=tuple(len(photos) for photos in sample.references),
+        masked=sample.masked,
+        mask_shares=tuple(float(share) for share in sample.masks.mean(axis=(1, 2))) if sample.masked else (),
+        place=sample.place is not None,
+        words=len(sample.caption.split()),
+        source=sample.source,
+        licence=sample.licence,
+    )
 
 
 @dataclass
@@ -41,20 +76,29 @@ class Census:
     sources: Counter[str] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
 
-    def add(self, sample: LoadedSample) -> None:
-        """Count a good sample."""
-        height, width = sample.image.shape[:2]
-        self.subjects[len(sample.masks)] += 1
-        self.photos.update(len(photos) for photos in sample.references)
-        self.unmasked += not sample.masked
-        self.places += sample.place is not None
-        self.widths.append(width)
-        self.heights.append(height)
-        if sample.masked:
-            self.mask_shares += [float(share) for share in sample.masks.mean(axis=(1, 2))]
-        self.words.append(len(sample.caption.split()))
-        self.sources[sample.source or "(not said)"] += 1
-        self.licences[sample.licence or "(not said)"] += 1
+    def add(self, table: SampleTable, index: int, found: SampleFacts | BadSample) -> None:
+        """Count a sample.
+
+        Args:
+            table: The source's.
+            index: The sample's in it.
+            found: What is in the sample, or what is wrong with it.
+        """
+        self.splits["heldout" if table.heldout[index] else "train"] += 1
+        if isinstance(found, BadSample):
+            self.tally.add(table.keys[index], found)
+            return
+        self.tally.add(table.keys[index], None)
+        self.subjects[len(found.photos)] += 1
+        self.photos.update(found.photos)
+        self.unmasked += not found.masked
+        self.places += found.place
+        self.widths.append(found.width)
+        self.heights.append(found.height)
+        self.mask_shares += found.mask_shares
+        self.words.append(found.words)
+        self.sources[found.source or "(not said)"] += 1
+        self.licences[found.licence or "(not said)"] += 1
 
     def to_dict(self) -> dict[str, Any]:
         """Counts as they are, lists as their least, median and greatest value: for a JSON file."""
@@ -84,32 +128,31 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
 
 def take_census(
     source: SampleSource,
-    indices: Sequence[int] | None = None,
     *,
-    reader: SampleReader | None = None,
+    limits: ReadLimits | None = None,
+    workers: int = 0,
     seen: Callable[[int], None] = lambda _: None,
-    each: Callable[[int, LoadedSample], None] = lambda _, __: None,
 ) -> Census:
-    """Read samples and count.
+    """Read every sample and count.
 
     Args:
         source: A manifest or shards.
-        indices: Which samples; None reads them all.
-        reader: Reads them; None takes one with the default limits.
+        limits: What makes a sample bad; None takes the defaults.
+        workers: Reading processes; 0 reads in this one. The result is the same.
         seen: Is told after each sample how many were read.
-        each: Gets each good sample with its index.
+
+    Raises:
+        ValueError: a reading process ended.
     """
-    reader = reader or SampleReader(source, limit=None)
     census = Census()
-    for index in range(len(source)) if indices is None else indices:
-        census.splits["heldout" if source.table.heldout[index] else "train"] += 1
-        try:
-            sample = reader[index]
-        except BadSample as error:
-            census.tally.add(source.table.keys[index], error)
-        else:
-            census.tally.add(sample.key, None)
-            census.add(sample)
-            each(index, sample)
-        seen(census.tally.seen)
+    look = partial(_look, source, limits)
+    with closing(read_ahead(look, range(len(source)), source.table.keys, workers)) as found:
+        for index, facts in enumerate(found):
+            census.add(source.table, index, facts)
+            seen(census.tally.seen)
     return census
+
+
+def _look(source: SampleSource, limits: ReadLimits | None, index: int) -> SampleFacts:
+    record, open_member = source.open_sample(index)
+    return facts_of(read_sample(record, open_member, limits=limits))

@@ -7,6 +7,8 @@ import colorsys
 import io
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -14,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anystory.data.census import Census, take_census
+from anystory.data.bad import BadSample
+from anystory.data.census import Census, SampleFacts, facts_of
 from anystory.data.charts import bar_chart, histogram
 from anystory.data.evenly import evenly
-from anystory.data.reading import LoadedSample
+from anystory.data.read_ahead import read_ahead
+from anystory.data.reading import LoadedSample, read_sample
 from anystory.data.table import SampleSource
 from anystory.files import atomic_write
 from anystory.subjects.arrays import rgba_on_white
@@ -35,6 +39,7 @@ def write_page(
     show: int = 48,
     count: int = 2000,
     title: str = "samples",
+    workers: int = 0,
     seen: Callable[[int], None] = lambda _: None,
 ) -> Path:
     """Write `index.html`.
@@ -45,24 +50,34 @@ def write_page(
         show: Samples to show, evenly spread over the set.
         count: Most samples to read for the statistics, evenly spread, too.
         title: What the page is called.
+        workers: Reading processes; 0 reads in this one. The page is the same.
         seen: Is told how many samples were read.
 
     Returns:
         The page's path.
+
+    Raises:
+        ValueError: a reading process ended.
     """
     indices = evenly(range(len(source)), max(count, show))
-    shown = set(evenly(indices, show))
-    cards: list[str] = []
-
-    def each(index: int, sample: LoadedSample) -> None:
-        if index in shown:
-            cards.append(_card(sample, index))
-
-    census = take_census(source, indices, seen=seen, each=each)
+    look = partial(_look, source, frozenset(evenly(indices, show)))
+    census, cards = Census(), []
+    with closing(read_ahead(look, indices, source.table.keys, workers)) as looked:
+        for index, found in zip(indices, looked, strict=True):
+            facts, card = (found, "") if isinstance(found, BadSample) else found
+            census.add(source.table, index, facts)
+            cards.append(card)
+            seen(census.tally.seen)
     page = Path(folder) / "index.html"
     with atomic_write(page) as temporary:
         temporary.write_text(_page(title, len(source), census, cards), encoding="utf-8")
     return page
+
+
+def _look(source: SampleSource, shown: frozenset[int], index: int) -> tuple[SampleFacts, str]:
+    """What is counted of a sample, and its card if it is one of those shown."""
+    sample = read_sample(*source.open_sample(index))
+    return facts_of(sample), _card(sample, index) if index in shown else ""
 
 
 def _page(title: str, total: int, census: Census, cards: list[str]) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
 from anystory.data.pixels import encode_png
+from anystory.data.processes import in_order
 from anystory.data.records import ReferenceRecord, SampleRecord, Split, SubjectRecord
 from anystory.data.shard_writer import ShardWriter
 from anystory.storyworld import dataset
@@ -20,9 +19,6 @@ from anystory.storyworld.level import Level, load_level
 __all__ = ["draw_sample", "write_storyworld"]
 
 Drawn: TypeAlias = tuple[SampleRecord, dict[str, bytes]]
-
-_AT_ONCE = 2048
-"""Samples handed to the processes at a time: what is drawn waits in memory until it is written."""
 
 
 def draw_sample(index: int, *, level: Level, size: int, split: Split) -> Drawn:
@@ -88,23 +84,17 @@ def write_storyworld(
         wanted = [i for i in range(start, start + count) if _key(loaded, split, size, i) not in writer]
         done = count - len(wanted)
         written(done)
-        for record, files in _drawn(partial(draw_sample, level=loaded, size=size, split=split), wanted, workers):
-            writer.add(record, files.__getitem__)
-            done += 1
-            written(done)
+        drawer = partial(_drawer, loaded, size, split)
+        with closing(in_order(drawer, wanted, workers if wanted else 0, parcel=32)) as drawn:
+            for record, files in drawn:
+                writer.add(record, files.__getitem__)
+                done += 1
+                written(done)
     return len(wanted)
 
 
-def _drawn(draw: Callable[[int], Drawn], wanted: list[int], workers: int) -> Iterator[Drawn]:
-    """Samples in the order of `wanted`."""
-    if workers == 0 or not wanted:
-        yield from map(draw, wanted)
-        return
-    # Fresh processes: a fork of one whose other threads (a progress bar's) hold locks may never wake up.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        rest = iter(wanted)
-        while part := list(islice(rest, _AT_ONCE)):
-            yield from pool.map(draw, part, chunksize=32)
+def _drawer(level: Level, size: int, split: Split) -> Callable[[int], Drawn]:
+    return partial(draw_sample, level=level, size=size, split=split)
 
 
 def _stem(level: Level, split: Split, size: int) -> str:

@@ -88,6 +88,7 @@ def cache_targets(
     batch_size: int = 8,
     device: torch.device | None = None,
     part_rows: int = PART_ROWS,
+    workers: int = 0,
     seen: Callable[[int], None] = lambda _: None,
 ) -> SampleCache:
     """Encode every target of a set once; goes on where an earlier call was killed.
@@ -99,10 +100,12 @@ def cache_targets(
         batch_size: targets that are encoded at a time.
         device: where; None is the CPU.
         part_rows: samples in a file.
+        workers: processes that read ahead; 0 reads in this one. The files are the same.
         seen: is told how many samples are done.
 
     Raises:
-        ValueError: an encoder is missing, or `out` holds a cache of something else.
+        ValueError: an encoder is missing, too many samples are bad, or `out` holds a cache of something else; see
+            `write_cache`.
     """
     encoders = TargetEncoders(folder, device or torch.device("cpu"))
     done = 0
@@ -118,7 +121,8 @@ def cache_targets(
         return encoded
 
     hashes = hash_encoders(encoders.vae, encoders.texts)
-    return write_cache(out, data, encode, encoders=hashes, batch_size=batch_size, part_rows=part_rows, seen=tell)
+    sizes = {"batch_size": batch_size, "part_rows": part_rows, "workers": workers}
+    return write_cache(out, data, encode, encoders=hashes, **sizes, seen=tell)
 
 
 def check_cache(recipe: Recipe, stages: Sequence[StageName], *, prerender: bool = False) -> None:

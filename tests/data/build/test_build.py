@@ -213,7 +213,9 @@ def test_a_step_that_cannot_be_made_stops_the_build_and_no_item_is_blamed(photos
     (tmp_path / "refusing_step.py").write_text(refusing)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    plan = with_settings({**default_plan("subjects"), "steps": ["segment", "refusing_step:Deadly", "filter", "pair"]}, LOW)
+    plan = with_settings(
+        {**default_plan("subjects"), "steps": ["segment", "refusing_step:Deadly", "filter", "pair"]}, LOW
+    )
     for workers in (1, 2):
         with pytest.raises(ValueError, match=r"step deadly cannot be made with .*\(AttributeError: "):
             built(photos, plan=plan, workers=workers)
