@@ -58,6 +58,40 @@ def test_everything_comes_back(recipe: Recipe, tmp_path: Path) -> None:
     )
 
 
+def test_places_are_kept_for_every_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the command and of a YAML file; hub ids and embedded names are no paths, whatever lies here."""
+    started: list[RunFile] = []
+    monkeypatch.setattr(launch, "launch", lambda run, out, **_: started.append(run))
+    for folder in ("data/one", "data/two", "sdxl", "adapter", "mini", "vae", "clip"):
+        (tmp_path / folder).mkdir(parents=True)
+    values = {
+        "name": "here",
+        "resolution": 32,
+        "shards": ["data/one"],
+        "cache": "caches/one",
+        "base": {"source": "sdxl", "vae": "./vae", "image_encoder": "laion/clip", "config": "clip"},
+        "start": "mini",
+        "adapter": {"preset": "sdxl"},
+        "defaults": {"guidance_scale": 2.0},
+        "stages": {"encoder": {"batch_size": 1, "learning_rate": 1e-3, "steps": 1}},
+    }
+    (tmp_path / "here.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert train("here.yaml", "--out", "run") == (0, "model: run/model\n")
+    more = ("--data", "data/one", "--data", "data/two", "--base", "owner/sdxl", "--adapter", "adapter", "--cache", "c")
+    assert train("here.yaml", "--out", "run", *more)[0] == 0
+    plain, named = (run.recipe for run in started)
+    assert plain.base is not None
+    assert (plain.base.source, plain.base.vae) == (str(tmp_path / "sdxl"), str(tmp_path / "vae"))
+    assert (plain.base.image_encoder, plain.base.config) == ("laion/clip", str(tmp_path / "clip"))
+    assert (plain.shards, plain.cache) == ((str(tmp_path / "data/one"),), str(tmp_path / "caches/one"))
+    assert plain.start == "mini", "an embedded model's name, although there is a folder of that name"
+    assert named.base is not None
+    assert named.base.source == "owner/sdxl"
+    assert named.shards == (str(tmp_path / "data/one"), str(tmp_path / "data/two"))
+    assert (named.start, named.cache) == (str(tmp_path / "adapter"), str(tmp_path / "c"))
+
+
 def test_a_file_of_another_version_is_a_sentence(recipe: Recipe, tmp_path: Path) -> None:
     run = RunFile(stages=("vae",), recipe=recipe, options={}, minutes={})
     values = json.loads(run.model_dump_json()) | {"wings": 2}

@@ -170,7 +170,7 @@ def run(
     if precision not in PRECISIONS:
         raise ValueError(f"--precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
     loaded = load_recipe(config if by_recipe else recipe or "mini-cpu")
-    kept = None if cache is None else str(cache.resolve())
+    kept = None if cache is None else str(cache)
     loaded = loaded.with_places(base=base, data=tuple(data or ()), adapter=adapter, cache=kept)
     stages: Any = loaded.stage_names if by_recipe else STAGES if config == "mini" else (config,)
     budget = parse_minutes(minutes, stages)
@@ -185,6 +185,7 @@ def run(
         raise ValueError("--compile needs torch 2.6 or newer")
     from anystory.pipelines.assets import resolve_model
     from anystory.training.options import RunOptions
+    from anystory.training.places import with_absolute_places
     from anystory.training.run_file import RunFile, plain_options
 
     options = RunOptions(
@@ -200,7 +201,7 @@ def run(
     )
     asked = RunFile(
         stages=stages,
-        recipe=loaded,
+        recipe=with_absolute_places(loaded),  # resumed from wherever
         options=plain_options(options),
         minutes=cast(Any, budget),
         threads=threads,
