@@ -120,6 +120,8 @@ def test_memory_by_hand() -> None:
     assert (cut.weights, cut.gradients, cut.optimizer, cut.average) == (1000, 1000, 2000, 1000)
     zero = memory_of(config, 1000, 500, 77, 4, "zero2")
     assert (zero.weights, zero.gradients, zero.optimizer, zero.average) == (4000, 1000, 2000, 4000)
+    eight = memory_of(config.model_copy(update={"optimizer": "adamw8bit"}), 1000, 500, 77, 1, "ddp")
+    assert eight.optimizer == 2031, "a byte for each moment, and four for each 256 of them"
     masters = memory_of(config.model_copy(update={"masters": "cpu"}), 1000, 500, 77, 1, "ddp")
     assert (masters.weights, masters.gradients, masters.optimizer, masters.average) == (2000, 0, 0, 0)
     assert masters.main_memory == 20_000
@@ -137,6 +139,19 @@ def test_a_plan_says_what_to_change_until_it_fits(base: Path) -> None:
     tight = estimate(recipe, "encoder", gpus=2, samples=160, memory_gb=(needed - 0.001) / 0.97)
     assert not tight.fits
     assert tight.advice[0].startswith("gradient_checkpointing")
+
+
+def test_eight_bits_are_for_weights_that_are_whole(base: Path) -> None:
+    with pytest.raises(ValueError, match="'adamw8bit' knows no weights in pieces: say --strategy ddp"):
+        estimate(recipe_with(base, optimizer="adamw8bit"), "encoder", gpus=2, strategy="fsdp2", samples=16)
+    plain, eight = (
+        estimate(recipe_with(base, optimizer=name), "encoder", gpus=2, samples=16, memory_gb=0.001)
+        for name in ("adamw", "adamw8bit")
+    )
+    assert any("fsdp2" in said for said in plain.advice)
+    assert not any("adamw8bit" in said for said in plain.advice), "it would follow fsdp2"
+    assert not any("fsdp2" in said for said in eight.advice)
+    assert eight.checkpoint_bytes / plain.checkpoint_bytes == pytest.approx((8 + 2 + 8 / 256) / 16)
 
 
 def test_the_command_prints_and_gives_json(base: Path, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,9 @@ def test_sample_weights_multiply_each_samples_error() -> None:
 # Optimizers and averages.
 
 
-def test_eight_bits_without_bitsandbytes_say_what_to_install() -> None:
-    if importlib.util.find_spec("bitsandbytes"):
-        pytest.skip("bitsandbytes is installed")
+def test_eight_bits_without_bitsandbytes_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("bitsandbytes", "bitsandbytes.optim"):
+        monkeypatch.setitem(sys.modules, name, None)
     weights = {"w": nn.Parameter(torch.ones(2))}
     with pytest.raises(ValueError, match=r"pip install 'anystory\[8bit\]'"):
         build_optimizer(config(optimizer="adamw8bit"), weights)

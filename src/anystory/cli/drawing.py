@@ -5,6 +5,7 @@ Nothing heavy is imported before it is needed.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -173,6 +174,8 @@ def free_number(out: Path) -> int:
 
 def quiet_libraries() -> None:
     """Our progress bar is the only one, and only what a user can act on is printed."""
+    # What bitsandbytes, where it is installed, misses on a CPU is for weights in 4 bits. diffusers imports it.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     # transformers first: importing diffusers already makes it warn about what is not installed.
     import transformers
 

@@ -147,11 +147,18 @@ def load_checkpoint(path: Path, state: TrainingState) -> Progress:
     for key, value in _read(path / "optimizer.safetensors").items():
         name, _, kind = key.rpartition(".")
         found.setdefault(name, {})[kind] = value
+    kinds = state.moments.kinds
+    if found and not any(kind in tensors for tensors in found.values() for kind in kinds):
+        raise ValueError(
+            f"{path} was written with another optimizer: resume with the recipe the run began with, or choose another "
+            "--out"
+        )
     # A parameter that no step has reached yet (its layer was never run) has no moments at all.
     wrong = sorted(
         name
         for name, tensors in found.items()
-        if name not in state.parameters or not _fit(tensors, state.parameters[name])
+        if name not in state.parameters
+        or any(kind not in tensors or tensors[kind].shape != state.parameters[name].shape for kind in kinds)
     )
     if wrong:
         raise ValueError(f"optimizer.safetensors in {path} does not fit this model, first {wrong[:3]}")
@@ -171,11 +178,6 @@ def load_exported(path: Path, parameters: dict[str, nn.Parameter]) -> None:
         name = "model.safetensors"
         source = _read(path / name)
     _copy_checked(source, dict(parameters), name, path)
-
-
-def _fit(tensors: dict[str, Tensor], parameter: Tensor) -> bool:
-    """Whether AdamW's moments, where it is AdamW, have the parameter's shape."""
-    return all(tensors[kind].shape == parameter.shape for kind in ("exp_avg", "exp_avg_sq") if kind in tensors)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ from .exports import note_export
 from .failures import NotFinite, is_disk_full
 from .finite import FiniteWatch, WatchedStep
 from .memory import memory_batches
+from .optimizers import keeps_channels_last
 from .options import Budget, RunOptions, finished_at
 from .prerender import draw_ahead
 from .progress import TrainingProgress
@@ -93,7 +94,7 @@ def train(
     sharded = is_sharded(accelerator)  # weights in pieces
     together = sharded or is_zero(accelerator)  # moments, too: a checkpoint needs every process
     parts = config.accumulation(world)
-    channels_last = on_gpu and not together if options.channels_last is None else options.channels_last
+    channels_last = keeps_channels_last(config, options.channels_last, default=on_gpu and not together)
     set_layout(stage, accelerator.device, channels_last)
     compiled = on_gpu and can_compile() if options.compile is None else options.compile
     if compiled:

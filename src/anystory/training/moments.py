@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from .optimizers import moment_names
 from .sharding import like, whole
 
 NamedTensors = dict[str, Tensor]
@@ -15,6 +16,11 @@ NamedTensors = dict[str, Tensor]
 
 class Moments(Protocol):
     """An optimizer's tensors, wherever they live. Where they are in pieces, every process must take part in both."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the tensors of a parameter that have its shape: AdamW's two moments."""
+        ...
 
     def tensors(self) -> Iterator[tuple[str, NamedTensors]]:
         """Each parameter's name and tensors, one parameter at a time; none of those that no step has reached yet."""
@@ -36,13 +42,14 @@ class HeldMoments:
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> None:
         self._optimizer = optimizer
         self._parameters = parameters
+        self.kinds = moment_names(optimizer)
 
     def tensors(self) -> Iterator[tuple[str, NamedTensors]]:
         """See `Moments`. A bare count, as 8-bit optimizers have, comes as an int64 scalar."""
         moments = self._optimizer.state_dict()["state"]
         for index, name in enumerate(self._parameters):
             found: NamedTensors = {}
-            for key, value in moments.get(index, {}).items():
+            for key, value in _flat(moments.get(index, {})):
                 if isinstance(value, int):
                     value = torch.tensor(value)
                 if isinstance(value, Tensor):
@@ -58,6 +65,15 @@ class HeldMoments:
             if name in found
         }
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
+
+
+def _flat(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The entries of a parameter's state; bitsandbytes keeps tensors in a dictionary within."""
+    for key, value in state.items():
+        if isinstance(value, dict):
+            yield from _flat(value)
+        else:
+            yield key, value
 
 
 def _as_held(value: Tensor, parameter: Tensor) -> Tensor | int:

@@ -34,6 +34,27 @@ def build_optimizer(config: StageConfig, parameters: dict[str, nn.Parameter]) ->
     return kind(parameters.values(), **settings)
 
 
+def moment_names(optimizer: torch.optim.Optimizer) -> tuple[str, str]:
+    """What an optimizer of `build_optimizer` calls its two moments."""
+    return ("exp_avg", "exp_avg_sq") if isinstance(optimizer, torch.optim.AdamW) else ("state1", "state2")
+
+
+def keeps_channels_last(config: StageConfig, asked: bool | None, default: bool) -> bool:
+    """Whether convolutions' weights lie channels-last in memory: as asked for, else by default where they can.
+
+    Raises:
+        ValueError: they cannot. bitsandbytes lays weights out contiguously at every step, and the blocks of its moments
+            follow; a checkpoint of one layout would then mix them up in another.
+    """
+    if config.optimizer == "adamw":
+        return default if asked is None else asked
+    if asked:
+        raise ValueError(
+            f"--channels-last does not go with optimizer {config.optimizer!r}, which lays weights out itself"
+        )
+    return False
+
+
 class Masters:
     """fp32 weights in main memory, while the device holds and computes with copies in a smaller type.
 

@@ -38,8 +38,8 @@ class StageConfig(_Model):
     gradient_checkpointing: bool = False
     """Keep only the inputs of the networks' blocks, and compute the rest once more when gradients are taken."""
     optimizer: OptimizerName = "adamw"
-    """`adamw8bit` keeps its moments in 8 bits (bitsandbytes, on a GPU); `paged_adamw8bit` also lets them spill over
-    into main memory."""
+    """`adamw8bit` keeps the moments of tensors with 4096 numbers and more in 8 bits (bitsandbytes);
+    `paged_adamw8bit` also lets them spill over from a GPU into main memory. Not for weights in pieces."""
     masters: Literal["device", "cpu"] = "device"
     """Where the fp32 weights, moments and average live. `cpu`: in main memory; the device computes with bf16 copies."""
     learning_rate: float = Field(gt=0)

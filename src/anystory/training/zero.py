@@ -69,6 +69,8 @@ class ZeroEngine:
         ValueError: an optimizer other than AdamW in fp32, whose moments alone are known to be cut as weights are.
     """
 
+    kinds = _KEPT
+
     def __init__(
         self,
         stage: nn.Module,

@@ -159,6 +159,8 @@ def estimate(
     config = recipe.stages[name]
     if batch_size is not None:
         config = StageConfig.model_validate(config.model_dump() | {"batch_size": batch_size})
+    if strategy != "ddp" and config.optimizer != "adamw":
+        raise ValueError(f"optimizer {config.optimizer!r} knows no weights in pieces: say --strategy ddp")
     recipe = recipe.model_copy(update={"stages": {**recipe.stages, name: config}})
     accumulation = config.accumulation(gpus)
     global_batch = config.batch_size * gpus * accumulation
@@ -206,7 +208,7 @@ def estimate(
         utilisation=utilisation,
         hours=hours,
         cache_bytes=samples * _cached_bytes(recipe, stage),
-        checkpoint_bytes=(config.keep_last + 1) * trained * (12 if config.ema == "off" else 16),
+        checkpoint_bytes=(config.keep_last + 1) * int(trained * (4 + _moments(config) + 4 * (config.ema != "off"))),
     )
 
 
@@ -225,17 +227,22 @@ def memory_of(
     cut = 1 if strategy == "ddp" else gpus
     cut_weights = gpus if strategy == "fsdp2" else 1
     on_cpu = config.masters == "cpu"
-    moments = 8 if config.optimizer == "adamw" else 2 + 8 / 256  # with a factor of each 256 moments, twice
     average = {"device": 4, "cpu": 0, "off": 0}[config.ema]
     return Memory(
         frozen=frozen_bytes,
         weights=trained * (2 if on_cpu else 4) // cut_weights,
         gradients=0 if on_cpu else trained * 4 // cut,
-        optimizer=0 if on_cpu else int(trained * moments) // cut,
+        optimizer=0 if on_cpu else int(trained * _moments(config)) // cut,
         average=0 if on_cpu else trained * average // cut_weights,
         activations=activations,
         main_memory=trained * (16 * on_cpu + 4 * (config.ema == "cpu" or (on_cpu and config.ema == "device"))),
     )
+
+
+def _moments(config: StageConfig) -> float:
+    """Bytes of a parameter's two moments."""
+    # In 8 bits with a factor of each 256, twice. Tensors of fewer than 4096 numbers keep 32 bits: too few to count.
+    return 8 if config.optimizer == "adamw" else 2 + 8 / 256
 
 
 def _advice(
@@ -268,10 +275,10 @@ def _advice(
         if change and all(getattr(config, key) == value for key, value in change.items()):
             continue
         if not change:
-            if gpus == 1 or strategy == "fsdp2":
+            if gpus == 1 or strategy == "fsdp2" or config.optimizer != "adamw":
                 continue
             strategy = "fsdp2"
-        if "masters" in change and gpus > 1:
+        if ("masters" in change and gpus > 1) or ("adamw8bit" in change.values() and strategy != "ddp"):
             continue
         if "gradient_checkpointing" in change:
             activations //= 3  # counting both gave 3.8 for SDXL in stage 1
