@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import signal
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +13,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from anystory.training import mini
 from anystory.training.checkpoint import read_progress
 from anystory.training.checkpoints import find_checkpoint
 from anystory.training.components import ModelFolder
+from anystory.training.devices import make_accelerator
 from anystory.training.loop import learning_rate, train
 from anystory.training.mini import pack, run_stages
 from anystory.training.options import RunOptions
 from anystory.training.recipe import STAGES, Recipe, StageConfig, StageName
 from anystory.training.runlog import read_log
 from anystory.training.stages import build_stage
+
+from .lines import LineStage
 
 
 def options(out: Path, **changes: object) -> RunOptions:
@@ -125,6 +131,25 @@ def test_unknown_stage_option_is_named(recipe: Recipe, tmp_path: Path) -> None:
     odd = recipe.stages["vae"].model_copy(update={"options": {"speed": 1}})
     with pytest.raises(ValueError, match="speed"):
         run_stages(("vae",), recipe.model_copy(update={"stages": {**recipe.stages, "vae": odd}}), options(tmp_path), {})
+
+
+def test_what_was_trained_is_let_go(tmp_path: Path) -> None:
+    """A run's stages follow each other on one accelerator, which remembers what it has prepared."""
+    accelerator, stage = make_accelerator(), LineStage()
+    config = StageConfig(batch_size=2, learning_rate=1e-2, warmup_steps=1)
+    train(stage, config, options(tmp_path, steps=2), accelerator)
+    kept = weakref.ref(stage)
+    del stage
+    gc.collect()
+    assert kept() is None
+
+
+def test_stages_that_fsdp2_cannot_export_are_refused(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mini, "is_sharded", lambda _: True)
+    with pytest.raises(ValueError, match=r"FSDP2 cuts what encoder and router train, not vae, base: take .*ddp\.yaml"):
+        run_stages(("vae", "base", "encoder"), recipe, options(tmp_path), {})
 
 
 def test_learning_rate_warms_up_holds_and_falls() -> None:

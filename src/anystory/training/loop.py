@@ -177,7 +177,9 @@ def train(
                         break
                     batch, seed = move(drawn, accelerator.device), step_seed(options.seed, progress.step, rank, part)
                     torch.manual_seed(seed)  # dropout and the like, which know no generator of their own
-                    with nullcontext() if part + 1 == parts else accelerator.no_sync(trained.module):
+                    # Of weights in pieces gradients are in pieces too only once they have been sent around.
+                    sends = part + 1 == parts or sharded
+                    with nullcontext() if sends else accelerator.no_sync(trained.module):
                         with forward_pass(accelerator.device, options.precision):
                             losses = trained.module(batch, torch.Generator(device=accelerator.device).manual_seed(seed))
                         watch.saw(batch, seed, losses)
@@ -228,6 +230,7 @@ def train(
             raise
         finally:
             log.close()
+    accelerator.free_memory()  # it would keep every stage of a run
     # The next stage reads what the chief has written.
     accelerator.wait_for_everyone()
     return progress

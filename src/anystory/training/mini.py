@@ -20,7 +20,8 @@ from .devices import make_accelerator
 from .exports import stale_stages
 from .loop import train
 from .options import RunOptions, finished_at
-from .recipe import Recipe, StageName
+from .recipe import PERSONAL_STAGES, Recipe, StageName
+from .sharding import is_sharded
 from .stages import build_stage, check_recipe
 from .stopping import StopRequest
 
@@ -78,6 +79,12 @@ def run_stages(
     """
     check_run(names, recipe, options)
     accelerator = accelerator or make_accelerator()
+    whole = [name for name in names if name not in PERSONAL_STAGES]
+    if whole and is_sharded(accelerator):
+        raise ValueError(
+            f"FSDP2 cuts what {' and '.join(PERSONAL_STAGES)} train, not {', '.join(whole)}: take "
+            "configs/accelerate/ddp.yaml"
+        )
     folder = ModelFolder(options.model, recipe, writes=accelerator.is_main_process)
     with StopRequest() as stop:
         for name in names:
