@@ -60,6 +60,17 @@ def test_sheets_are_drawn_in_batches(trained: tuple[Path, Recipe]) -> None:
     assert sheet.size == (2 * side, 4 * side)  # two samples; two references, the drawn and the true picture
 
 
+def test_sheets_read_their_samples_once(trained: tuple[Path, Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, recipe = trained
+    stage = build_stage("encoder", ModelFolder(out / "model", recipe))
+    opened: list[None] = []
+    held_out = stage.held_out
+    monkeypatch.setattr(stage, "held_out", lambda: opened.append(None) or held_out())
+    first, second = stage.sample_picture(), stage.sample_picture()
+    assert np.array_equal(np.asarray(first), np.asarray(second))
+    assert len(opened) == 1
+
+
 def test_the_text_condition_is_the_pipelines_own(base: Path, tmp_path: Path) -> None:
     recipe = recipe_on(base)
     stage = build_stage("encoder", ModelFolder(tmp_path, recipe))

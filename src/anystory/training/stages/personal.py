@@ -79,6 +79,7 @@ class PersonalStage(DiffusionStage):
         self.register_buffer("clip_mean", torch.tensor(extractor.image_mean)[:, None, None], persistent=False)
         self.register_buffer("clip_std", torch.tensor(extractor.image_std)[:, None, None], persistent=False)
         self.adapter = folder.adapter(self.unet)
+        self._shown: list[Sample] = []
         check_image_encoder(self.image_encoder, self.adapter)
         if folder.recipe.cache is not None:
             self.texts.rest()  # held-out samples alone are not in the cache
@@ -202,10 +203,12 @@ class PersonalStage(DiffusionStage):
     @torch.no_grad()
     def sample_picture(self) -> Image.Image:
         """Scenes from held-out samples: references on top, then what the model draws, then the true pictures."""
-        o, fetch, rows = self.options, self.held_out(), []
+        o, rows = self.options, []
+        if not self._shown:  # opening a large set for every sheet would take minutes each time
+            fetch = self.held_out()
+            self._shown = [fetch(HELD_OUT + i) for i in range(o.pictures)]
         for first in range(0, o.pictures, o.picture_batch):
-            places = range(first, min(first + o.picture_batch, o.pictures))
-            batch = move(collate([fetch(HELD_OUT + i) for i in places]), self.device())
+            batch = move(collate(self._shown[first : first + o.picture_batch]), self.device())
             with torch.autocast(self.device().type, torch.bfloat16, enabled=self.holds_bf16()):
                 rows.append(self._picture_rows(batch, first))
         return sheet([[picture for part in row for picture in part] for row in zip(*rows, strict=True)], zoom=3)
