@@ -5,14 +5,16 @@ Parameter names, and what is written to disk, are the same with every setting he
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
 from diffusers.models.attention import FeedForward
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
@@ -28,6 +30,10 @@ from .zero import check_settings, is_zero
 Precision = Literal["auto", "fp32", "bf16"]
 """`auto`: bf16 where the processor multiplies in it, else fp32. Weights and optimizer stay fp32 in every case."""
 
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for the main one, which writes checkpoints, validates and draws; NCCL's own 10 minutes are
+soon over on a slow disk."""
+
 
 def make_accelerator() -> Accelerator:
     """Accelerate's view of the processes and devices that the run was launched on.
@@ -40,12 +46,19 @@ def make_accelerator() -> Accelerator:
     # layer that owns no reference pixel in one process's batch.
     ddp = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
     try:
-        accelerator = Accelerator(kwargs_handlers=[ddp])
+        accelerator = Accelerator(kwargs_handlers=[ddp, InitProcessGroupKwargs(timeout=PATIENCE)])
     except ImportError as error:
         raise ValueError(
             f"accelerate's settings ask for what is not installed: {error} DeepSpeed comes with pip install "
             "'anystory[deepspeed]'"
         ) from error
+    for asked, kind in (("FSDP", DistributedType.FSDP), ("DEEPSPEED", DistributedType.DEEPSPEED)):
+        wanted = os.environ.get(f"ACCELERATE_USE_{asked}", "false").lower() == "true"
+        if wanted and accelerator.num_processes > 1 and accelerator.distributed_type != kind:
+            raise ValueError(
+                f"{kind.value} was asked for and accelerate took {accelerator.distributed_type.value} instead, as it does "
+                "on CPUs: take configs/accelerate/ddp.yaml there"
+            )
     if accelerator.gradient_accumulation_steps != 1:
         raise ValueError(
             "gradients are accumulated as the recipe's global_batch says, on any number of processes: leave "
@@ -70,7 +83,9 @@ def forward_pass(device: torch.device, precision: Precision) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if computes_in(device, precision) == torch.bfloat16:
-            stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
+            # Its cache would keep a copy of every trained weight to the end of the pass, recomputed blocks or not; each
+            # weight is used once.
+            stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False))
         stack.enter_context(quick_attention(device))
         yield
 
