@@ -1,7 +1,7 @@
 """The commands of docs/training.md for many GPUs and nodes, launched by accelerate itself on two CPU processes.
 
-Nothing is exchanged but what test_training_guide.py exchanges, the number of processes, and the first node's address.
-DeepSpeed is not among them: accelerate starts it on GPUs only (tests/training/test_launch.py runs it).
+Nothing is exchanged but what test_training_guide.py exchanges, the number of processes, and the first node's address;
+accelerate is brought to do on CPUs what it does on GPUs (`training/on_cpus`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ from anystory.training.checkpoints import find_checkpoint
 from .test_training_guide import GUIDE, PAPERS, ROOT, commands, here, small
 
 __all__ = ["here"]
-BLOCKS = 3
-"""Of the page: one machine, one machine with weights in pieces, two machines."""
+KINDS = ("ddp", "pieces", "deepspeed", "nodes")
+"""The page's blocks with such commands, in its order."""
 
 
 def launched(words: list[str], port: str) -> subprocess.Popen[str]:
@@ -35,7 +36,10 @@ def launched(words: list[str], port: str) -> subprocess.Popen[str]:
     script = [f"recipes/{w}.yaml" if w in PAPERS else w.removeprefix("/") for w in words[at:]]
     more = [] if "resume" in script else ["--steps", "1", "--workers", "0"]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", port]
-    quiet = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    paths = [str(ROOT / "tests" / "training" / "on_cpus"), os.environ.get("PYTHONPATH", "")]
+    quiet = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    # Where it is told of CPUs, accelerate forgets DeepSpeed.
+    quiet |= {"DS_ACCELERATOR": "cpu"} if "deepspeed" in words[3] else {"ACCELERATE_USE_CPU": "true"}
     return subprocess.Popen(
         [*launcher, *given, *script, *more],
         env=os.environ | quiet,
@@ -78,13 +82,15 @@ def launches() -> list[list[list[str]]]:
 
 
 def test_every_command_is_in_a_block_below() -> None:
-    assert len(launches()) == BLOCKS
+    assert len(launches()) == len(KINDS)
 
 
-@pytest.mark.parametrize("number", range(BLOCKS))
-def test_launches_run(here: Path, number: int) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_launches_run(here: Path, kind: str) -> None:
+    if kind == "deepspeed" and not find_spec("deepspeed"):
+        pytest.skip("deepspeed is not installed: pip install 'anystory[deepspeed]'")
     build_shards(here)
-    block = launches()[number]
+    block = launches()[KINDS.index(kind)]
     at_once = any("--machine_rank" in words for words in block)
     for group in [block] if at_once else [[words] for words in block]:
         port = free_port()

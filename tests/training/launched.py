@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
 from torch import Tensor
 
 from anystory.data.training_set import TrainingSet
@@ -27,6 +23,7 @@ from anystory.training.sharding import is_sharded
 from anystory.training.stream import Sample
 
 from .lines import LineStage
+from .on_cpus.patches import run_as_asked
 from .sdxl_base import recipe_on
 from .test_loop import options
 
@@ -120,32 +117,8 @@ def shards(out: Path, folder: Path) -> None:
     (out / f"captions-{accelerator.process_index}.json").write_text(json.dumps(stage.captions))
 
 
-def let_fsdp_run_on_cpus() -> None:
-    """Accelerate would take DDP there, and say nothing."""
-    plain = AcceleratorState.__init__
-
-    def init(self: AcceleratorState, *given: Any, fsdp_plugin: Any = None, **named: Any) -> None:
-        plain(self, *given, fsdp_plugin=fsdp_plugin, **named)
-        if fsdp_plugin is not None:
-            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
-            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
-
-    AcceleratorState.__init__ = init
-
-
-def let_deepspeed_run_on_cpus() -> None:
-    """Accelerate would start DeepSpeed on GPUs only, and DeepSpeed would first compile messages of its own."""
-    found = DistributedType.MULTI_CPU
-    PartialState._prepare_backend = lambda self, *_, **__: ("gloo", found)  # pyright: ignore[reportAttributeAccessIssue]
-    messages: Any = import_module("deepspeed.comm.torch")
-    messages.build_shm_op = lambda: None
-
-
 if __name__ == "__main__":
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED"):
-        let_deepspeed_run_on_cpus()
-    if os.environ.get("ACCELERATE_USE_FSDP"):
-        let_fsdp_run_on_cpus()
+    run_as_asked()
     torch.set_num_threads(1)
     place = Path(sys.argv[1])
     lines(place / "plain", 4, None, 3)

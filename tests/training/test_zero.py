@@ -1,4 +1,4 @@
-"""What of DeepSpeed's settings is refused; that ZeRO-2 itself trains is for test_launch.py."""
+"""What of DeepSpeed's settings is refused, and what accelerate made of them; that ZeRO-2 trains is for test_launch.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import DistributedType
 from torch import nn
 
+from anystory.training import devices
 from anystory.training.recipe import StageConfig
 from anystory.training.zero import ZeroEngine, check_settings, is_zero
 
@@ -40,6 +41,15 @@ def test_stage_two_is_taken() -> None:
 def test_settings_that_a_run_could_not_keep_are_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         check_settings(launched(**changes))
+
+
+@pytest.mark.parametrize(("asked", "kind"), [("FSDP", "FSDP"), ("DEEPSPEED", "DEEPSPEED")])
+def test_what_accelerate_takes_instead_is_refused(monkeypatch: pytest.MonkeyPatch, asked: str, kind: str) -> None:
+    taken = SimpleNamespace(distributed_type=DistributedType.MULTI_CPU, num_processes=2)
+    monkeypatch.setattr(devices, "Accelerator", lambda **_: taken)
+    monkeypatch.setenv(f"ACCELERATE_USE_{asked}", "true")
+    with pytest.raises(ValueError, match=f"{kind} was asked for and accelerate took MULTI_CPU instead"):
+        devices.make_accelerator()
 
 
 def test_other_optimizers_are_refused() -> None:

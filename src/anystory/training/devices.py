@@ -56,8 +56,8 @@ def make_accelerator() -> Accelerator:
         wanted = os.environ.get(f"ACCELERATE_USE_{asked}", "false").lower() == "true"
         if wanted and accelerator.num_processes > 1 and accelerator.distributed_type != kind:
             raise ValueError(
-                f"{kind.value} was asked for and accelerate took {accelerator.distributed_type.value} instead, as it does "
-                "on CPUs: take configs/accelerate/ddp.yaml there"
+                f"{kind.value} was asked for and accelerate took {accelerator.distributed_type.value} instead, as it "
+                "does on CPUs: take configs/accelerate/ddp.yaml there"
             )
     if accelerator.gradient_accumulation_steps != 1:
         raise ValueError(
