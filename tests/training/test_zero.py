@@ -1,4 +1,4 @@
-"""What of DeepSpeed's settings is refused, and what accelerate made of them; that ZeRO-2 trains is for test_launch.py."""
+"""What is refused of DeepSpeed's settings and of what accelerate made of them; test_launch.py trains with it."""
 
 from __future__ import annotations
 
