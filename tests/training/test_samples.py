@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 
+from anystory.data.shard_writer import ShardWriter
 from anystory.data.storyworld_writer import write_storyworld
+from anystory.training.caching import cached_set
 from anystory.training.samples import personal_samples
+from anystory.training.stages.encoder import EncoderStage
+from anystory.training.stages.router import RouterStage
+from data.samples import make_sample
 
 from .sdxl_base import recipe_on
 
@@ -37,3 +42,26 @@ def test_held_out_samples_are_shown_where_there_are_some(tmp_path: Path) -> None
         warnings.simplefilter("error")
         shown = personal_samples(recipe, reference_size=32, min_subjects=1, max_subjects=4, held_out=True)
     assert getattr(shown, "split") == "heldout"  # noqa: B009
+
+
+def test_only_samples_that_say_where_their_subject_is_teach_the_router(tmp_path: Path) -> None:
+    """Without a mask a subject counts as being everywhere."""
+    with ShardWriter(tmp_path, "set") as writer:
+        for number in range(6):
+            record, files = make_sample(f"k{number}", subjects=1, caption=f"k{number}")
+            if number % 2:
+                subject = record.subjects[0]
+                files.pop(str(subject.mask))
+                record = record.model_copy(update={"subjects": (subject.model_copy(update={"mask": None}),)})
+            writer.add(record, files.__getitem__)
+    recipe = recipe_on(tmp_path, level=None, shards=[str(tmp_path)])
+    settings: dict[str, Any] = {"reference_size": 32, "min_subjects": 1, "max_subjects": 2}
+    every, masked = (
+        personal_samples(recipe, needs_masks=stage.needs_masks, **settings) for stage in (EncoderStage, RouterStage)
+    )
+    assert {every(place)["caption"] for place in range(6)} == {f"k{number}" for number in range(6)}
+    assert {masked(place)["caption"] for place in range(6)} == {"k0", "k2", "k4"}
+    assert not masked(0)["instances"].all()
+    assert len(cached_set(recipe, ["router"])) == 3
+    with pytest.raises(ValueError, match=r"of 6 samples 3 have no mask, which stage router leaves out.*--stage"):
+        cached_set(recipe, ["encoder", "router"])

@@ -18,7 +18,7 @@ from .components import ModelFolder
 from .encoder_hashes import hash_encoders
 from .recipe import PERSONAL_STAGES, Recipe, StageName
 from .samples import check_samples, shard_samples
-from .stages import stage_options
+from .stages import needs_masks, stage_options
 from .stages.common import to_pixels
 from .stages.text import TextEncoders
 
@@ -77,7 +77,18 @@ def cached_set(recipe: Recipe, stages: Sequence[StageName]) -> TrainingSet:
         )
     least, most = next(iter(limits.values()))
     size = recipe.adapter.config().reference_size  # no part of a target
-    return shard_samples(recipe, reference_size=size, min_subjects=least, max_subjects=most, fixed_crop=True)
+    found = [
+        shard_samples(
+            recipe, reference_size=size, min_subjects=least, max_subjects=most, needs_masks=needs, fixed_crop=True
+        )
+        for needs in sorted({needs_masks(name) for name in stages})
+    ]
+    if len(found) > 1 and found[0].require_masks != found[1].require_masks:
+        raise ValueError(
+            f"of {len(found[0])} samples {len(found[0]) - len(found[1])} have no mask, which stage router leaves out: "
+            "cache one stage, --stage NAME"
+        )
+    return found[0]
 
 
 def cache_targets(

@@ -36,6 +36,7 @@ def personal_samples(
     min_subjects: int,
     max_subjects: int,
     held_out: bool = False,
+    needs_masks: bool = False,
     cache: SampleCache | None = None,
 ) -> Callable[[int], Sample]:
     """A picklable function from a stream position to a sample, with the keys of `data.personal_sample`.
@@ -45,6 +46,7 @@ def personal_samples(
         reference_size: side of the references, pixels.
         min_subjects, max_subjects: subjects per sample.
         held_out: samples that training does not see, their references not augmented.
+        needs_masks: leave out samples that do not say where their subject is.
         cache: what encoders made of the shards' targets, in their place; each sample then has one crop.
 
     Raises:
@@ -58,6 +60,7 @@ def personal_samples(
             min_subjects=min_subjects,
             max_subjects=max_subjects,
             held_out=held_out,
+            needs_masks=needs_masks,
             fixed_crop=cache is not None,
             cache=cache,
         )
@@ -82,6 +85,7 @@ def shard_samples(
     min_subjects: int,
     max_subjects: int,
     held_out: bool = False,
+    needs_masks: bool = False,
     fixed_crop: bool = False,
     cache: SampleCache | None = None,
 ) -> TrainingSet:
@@ -94,7 +98,7 @@ def shard_samples(
         ValueError: the shards cannot be read, or the cache was made from others.
     """
 
-    def samples(split: Split) -> TrainingSet:
+    def open_set(split: Split, require_masks: bool, cache: SampleCache | None) -> TrainingSet:
         return TrainingSet(
             recipe.shards,
             resolution=recipe.resolution,
@@ -105,8 +109,17 @@ def shard_samples(
             augment=not held_out,
             seed=recipe.seed,
             fixed_crop=fixed_crop,
+            require_masks=require_masks,
             cache=cache,
         )
+
+    def samples(split: Split) -> TrainingSet:
+        found = open_set(split, False, None)
+        # Required only where it leaves samples out: else both stages have the same samples, and a cache serves both.
+        table, taken = found.source.table, found.usable
+        maskless = bool((~table.masked[taken] & (table.subjects[taken] > 0)).any())
+        require = needs_masks and maskless
+        return open_set(split, require, cache) if require or cache is not None else found
 
     if not held_out:
         return samples("train")

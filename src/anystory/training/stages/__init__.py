@@ -55,6 +55,11 @@ def stage_options(recipe: Recipe, name: StageName) -> BaseModel:
     return read_options(_stage_class(name).options_type, recipe.stages[name].options, name)
 
 
+def needs_masks(name: StageName) -> bool:
+    """Whether a stage leaves out samples that do not say where their subject is."""
+    return getattr(_stage_class(name), "needs_masks", False)
+
+
 def _stage_class(name: StageName) -> type[Stage]:
     module, cls = _CLASSES[name]
     return getattr(import_module(f".{module}", __name__), cls)

@@ -65,6 +65,8 @@ class PersonalStage(DiffusionStage):
     """The frozen base with an adapter on it; subclasses choose what is trained and who gates."""
 
     options: PersonalOptions
+    needs_masks: bool = False
+    """Whether samples are of no use that do not say where their subject is."""
     conditioning_type: type[SubjectConditioning] = SubjectConditioning
     """What training passes to the U-Net; see also `run_evenly`, and `evaluation.plan`."""
     clip_mean: Tensor
@@ -122,6 +124,7 @@ class PersonalStage(DiffusionStage):
             min_subjects=self.options.min_subjects,
             max_subjects=self.options.max_subjects,
             held_out=held_out,
+            needs_masks=self.needs_masks,
             cache=cache,
         )
 

@@ -37,6 +37,7 @@ class RouterStage(PersonalStage):
     """The adapter's router; both encoders stay as stage 1 left them."""
 
     name = "router"
+    needs_masks = True  # one without a mask would say that its subject is everywhere
     main_figure = "iou_refined"
     larger_is_better = True
     options_type = RouterOptions
