@@ -77,7 +77,9 @@ def test_no_copy_of_a_weight_outlives_its_use() -> None:
 
 
 def test_processes_wait_longer_than_a_checkpoint_takes() -> None:
-    assert make_accelerator().init_handler.timeout == PATIENCE  # pyright: ignore[reportOptionalMemberAccess]
+    told = make_accelerator().init_handler
+    assert told is not None
+    assert told.timeout == PATIENCE
     assert timedelta(hours=1) < PATIENCE
 
 
