@@ -18,6 +18,7 @@ from anystory.training.runlog import read_log
 from anystory.training.stages import build_stage
 from anystory.training.validation import LEVELS, draw_validation, held_out_batches, level_steps, routing_overlap
 
+from .lines import LineStage
 from .test_loop import options, trained
 
 __all__ = ["trained"]
@@ -74,6 +75,14 @@ def test_figures_are_fixed_and_follow_the_weights(
         for parameter in stage.trained_parameters().values():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     assert stage.validate(batches)["loss"] != before["loss"]
+
+
+def test_a_smaller_last_batch_counts_by_its_samples() -> None:
+    stage = LineStage()
+    figures = [
+        stage.validate(held_out_batches(stage.held_out(), samples=3, batch_size=size))["loss"] for size in (3, 2)
+    ]
+    assert figures[1] == pytest.approx(figures[0])
 
 
 def test_validating_does_not_change_what_is_learned(trained: tuple[Path, Recipe], tmp_path: Path) -> None:

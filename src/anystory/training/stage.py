@@ -76,8 +76,9 @@ class Stage(nn.Module, ABC):
         for number, batch in enumerate(batches):
             device = next(iter(self.trained_parameters().values())).device
             losses = self(move(batch, device), torch.Generator(device=device).manual_seed(number))
+            samples = len(next(iter(batch.values())))  # the last batch may be smaller
             for name, value in losses.items():
-                tally.add(name, float(value))
+                tally.add(name, samples * float(value), samples)
         return tally.means()
 
     @abstractmethod
