@@ -102,7 +102,7 @@ def _lines(plan: Plan) -> list[str]:
         f"work: {counted.flops / plan.batch_size / 1e12:.1f} TFLOP a sample "
         f"({counted.forward_flops / plan.batch_size / 1e12:.1f} forward); {plan.samples:,} samples in {plan.steps:,} "
         f"steps: {plan.hours:,.0f} hours at {plan.utilisation:.0%} of {plan.tflops:g} TFLOP/s (estimate)",
-        f"disk: a cache of these samples {plan.cache_bytes / 2**30:,.0f} GiB; checkpoints "
+        f"disk: a cache, were all these samples different, {plan.cache_bytes / 2**30:,.0f} GiB; checkpoints "
         f"{plan.checkpoint_bytes / 2**30:,.0f} GiB",
     ]
 
