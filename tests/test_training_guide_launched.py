@@ -55,14 +55,15 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-def together(runs: list[subprocess.Popen[str]]) -> None:
-    """Wait for runs that depend on each other to end well."""
+def together(runs: list[subprocess.Popen[str]]) -> str:
+    """Wait for runs that depend on each other to end well; returns what they said."""
     try:
         said = "\n".join(run.communicate(timeout=280)[0][-9000:] for run in runs)
     finally:
         for run in runs:
             run.kill()
     assert [run.returncode for run in runs] == [0] * len(runs), said
+    return said
 
 
 def build_shards(here: Path) -> None:
@@ -94,7 +95,8 @@ def test_launches_run(here: Path, kind: str) -> None:
     at_once = any("--machine_rank" in words for words in block)
     for group in [block] if at_once else [[words] for words in block]:
         port = free_port()
-        together([launched(words, port) for words in group])
+        said = together([launched(words, port) for words in group])
+        assert said.count("\nmodel: ") == 1, "one process speaks for all"
         out = here / group[0][-1].removeprefix("/")
         stage = {"stage1": "encoder", "stage2": "router"}[out.name]
         assert find_checkpoint(out / stage) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -226,8 +227,9 @@ def _go(asked: RunFile, out: Path, *, resume: bool) -> None:
     from anystory.training.launch import launch
     from anystory.training.stopping import Terminated
 
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher has started; one speaks for all
     try:
-        size = launch(asked, out, resume=resume)
+        size = launch(asked, out, resume=resume, quiet=not first)
     except Terminated:
         raise typer.Exit from None
     except KeyboardInterrupt:
@@ -235,6 +237,7 @@ def _go(asked: RunFile, out: Path, *, resume: bool) -> None:
     except RunFailed as error:
         print(f"anystory: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    print(f"model: {out / 'model'}")
+    if first:
+        print(f"model: {out / 'model'}")
     if size is not None:
         print(f"packed: {asked.pack_to} ({size / 2**20:.1f} MiB)")
