@@ -40,7 +40,7 @@ def test_answers_come_in_order_and_an_error_when_it_is_its_turn(workers: int) ->
 
 def test_slow_answers_do_not_change_the_order() -> None:
     sums: Any = partial(partial, sum)
-    questions = [range(10**7), range(3), range(4 * 10**6), range(4), range(10**6), range(5)]
+    questions: list[Any] = [range(10**7), range(3), range(4 * 10**6), range(4), range(10**6), range(5)]
     assert list(in_order(sums, questions, 2, parcel=1)) == [sum(one) for one in questions]
 
 
@@ -53,8 +53,9 @@ def test_no_more_is_handed_out_than_will_soon_be_wanted() -> None:
 
 
 def test_what_cannot_be_made_is_told_once_and_at_once() -> None:
+    failing: Any = partial(divmod, 1, 0)
     with pytest.raises(ZeroDivisionError):
-        list(in_order(partial(divmod, 1, 0), range(9), 2))
+        list(in_order(failing, range(9), 2))
 
 
 def test_a_process_that_dies_is_told_with_what_it_had() -> None:

@@ -152,11 +152,14 @@ def in_order(
         return
     left = iter(questions)
     parcels: Iterator[tuple[Q, ...]] = iter(lambda: tuple(islice(left, parcel)), ())
-    pool = [AnsweringProcess[tuple[Q, ...], _Answers](_Parcels(make)) for _ in range(workers)]
+    make_all = _Parcels(make)
+    pool: list[AnsweringProcess[tuple[Q, ...], _Answers]] = []
     numbers: dict[AnsweringProcess, int] = {}
     came: dict[int, _Answers] = {}
     handed = turn = 0
     try:
+        while len(pool) < workers:
+            pool.append(AnsweringProcess(make_all))
         while True:
             for process in pool:
                 if process.question is None and handed - turn < _AHEAD * workers:
@@ -191,10 +194,10 @@ class _Parcels(Generic[Q, A]):
     """Makes a function for many questions of one for each."""
 
     def __init__(self, make: Callable[[], Callable[[Q], A]]) -> None:
-        self._make = make
+        self._make = pickle.dumps(make)  # once for all processes: it may hold a list of all samples
 
     def __call__(self) -> Callable[[tuple[Q, ...]], _Answers]:
-        answer = self._make()
+        answer = pickle.loads(self._make)()
 
         def answer_all(questions: tuple[Q, ...]) -> _Answers:
             found: list[A] = []

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from anystory.data.build.build import BuildPlaces, build, find_todo, runner
+from anystory.data.build.candidates import Candidate
 from anystory.data.build.plan import Plan, default_plan, with_settings
 from anystory.data.build.report import Report
 from anystory.data.reading import read_sample
@@ -206,6 +207,20 @@ def test_a_worker_that_dies_costs_one_item_and_is_tried_again(photos, tmp_path, 
     with pytest.raises(ValueError, match="another build"):
         built(photos, plan=plan, workers=2)
     assert built(photos, plan=plan, workers=2, overwrite=True).rejected == {}
+
+
+def test_an_item_that_the_memory_is_not_enough_for_is_tried_again(photos, monkeypatch):
+    from anystory.data.build.steps.pair import Pair
+
+    def starved(_: Pair, candidate: Candidate) -> list[Candidate]:
+        raise MemoryError if candidate.key.startswith("bob") else ValueError("another fault")
+
+    monkeypatch.setattr(Pair, "__call__", starved)
+    with pytest.raises(ValueError, match="no sample came out of 3 items"):
+        built(photos)
+    content = json.loads((photos.parent / "out" / "report.json").read_text())
+    assert "bob: the memory is not enough for it" in content["rejected"]["failed"]["examples"]
+    assert [item.where for item in find_todo(plan_of(), places(photos)).left] == ["bob"]
 
 
 def test_a_step_that_cannot_be_made_stops_the_build_and_no_item_is_blamed(photos, tmp_path, monkeypatch):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
+import time
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -22,9 +25,22 @@ NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not install
 STEPS = (
     DEADLY
     + """
+import time
+from pathlib import Path
+
 class GivenGpu(Deadly):
     def __call__(self, candidate):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+        return [candidate]
+
+class Waiting(Deadly):
+    # says that its actor has begun, and waits for the test
+    def __call__(self, candidate):
+        begun = Path(os.environ["PYTHONPATH"], "begun")
+        begun.mkdir(exist_ok=True)
+        (begun / str(os.getppid())).touch()
+        while not (begun / "go").exists():
+            time.sleep(0.05)
         return [candidate]
 
 class Refusing(Deadly):
@@ -36,7 +52,7 @@ class Refusing(Deadly):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """The address of two nodes, each with one core and what it takes for a GPU, whose workers find `deadly_step`."""
+    """Two nodes, each with one core and what it takes for a GPU, whose workers find `deadly_step`."""
     steps = tmp_path_factory.mktemp("steps")
     (steps / "deadly_step.py").write_text(STEPS)
     with pytest.MonkeyPatch.context() as patch:
@@ -51,7 +67,7 @@ def cluster(tmp_path_factory):
         try:
             made.add_node(**node)
             made.wait_for_nodes()
-            yield made.address
+            yield made
         finally:
             made.shutdown()
 
@@ -67,7 +83,7 @@ def test_a_cluster_of_two_nodes_writes_the_same_shards(photos, cluster, monkeypa
     (photos / "ann" / "broken.png").write_bytes(b"no picture")
     plan = with_settings(default_plan("subjects"), LOW)
     build(plan, BuildPlaces(photos, photos.parent / "here", photos.parent / "here.work"), quiet=True)
-    monkeypatch.setenv("RAY_ADDRESS", cluster)  # where `auto` looks
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)  # where `auto` looks
     settings = [word for setting in LOW for word in ("--set", setting)]
     out = str(photos.parent / "there")
     said = CliRunner().invoke(app, ["data", "build", str(photos), "--out", out, "--ray", "auto", *settings])
@@ -83,16 +99,45 @@ def test_an_item_that_ends_its_process_on_the_cluster_costs_itself_only(photos, 
     for number in range(6):  # some wait behind Bob
         shutil.copytree(photos / "cat", photos / f"cat{number}")
     places = BuildPlaces(photos, photos.parent / "dead", photos.parent / "dead.work")
-    report = build(plan_with("Deadly"), places, runner(1, cluster), quiet=True)
+    report = build(plan_with("Deadly"), places, runner(1, cluster.address), quiet=True)
     assert (report.rejected["failed"]["item"], report.items) == (1, 9)
     assert report.examples["failed"] == ["bob: it ended its worker process (exit code 7)"]
 
 
 @pytest.mark.slow
 @NO_RAY
+def test_items_on_a_machine_that_is_lost_are_done_elsewhere(photos, cluster):
+    """A third node is taken away while an actor on each of the three is at an item, and others wait behind it."""
+    for number in range(9):
+        shutil.copytree(photos / "cat", photos / f"cat{number}")
+    begun = Path(os.environ["PYTHONPATH"], "begun")
+    third = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=100_000_000, include_log_monitor=False)
+    cluster.wait_for_nodes()
+    told: list[int] = []
+
+    def lose_the_third() -> None:
+        end = time.monotonic() + 120
+        while len(list(begun.glob("*"))) < 3 and time.monotonic() < end:
+            time.sleep(0.05)
+        told.append(len(list(begun.glob("*"))))
+        cluster.remove_node(third, allow_graceful=False)
+        (begun / "go").touch()
+
+    losing = threading.Thread(target=lose_the_third)
+    losing.start()
+    places = BuildPlaces(photos, photos.parent / "lost", photos.parent / "lost.work")
+    report = build(plan_with("Waiting"), places, runner(1, cluster.address), quiet=True)
+    losing.join()
+    assert told == [3], "each node had an item when the third was lost"
+    assert (report.items, report.rejected.get("failed")) == (12, None)
+    assert report.samples + report.rejected["duplicate"]["sample"] == 36
+
+
+@pytest.mark.slow
+@NO_RAY
 def test_workers_on_the_cluster_have_their_gpu(photos, cluster):
     places = BuildPlaces(photos, photos.parent / "gpu", photos.parent / "gpu.work")
-    assert build(plan_with("GivenGpu"), places, runner(1, cluster, gpus=1), quiet=True).rejected == {}
+    assert build(plan_with("GivenGpu"), places, runner(1, cluster.address, gpus=1), quiet=True).rejected == {}
 
 
 @pytest.mark.slow
@@ -100,7 +145,7 @@ def test_workers_on_the_cluster_have_their_gpu(photos, cluster):
 def test_a_plan_that_the_cluster_cannot_carry_out(photos, cluster):
     places = BuildPlaces(photos, photos.parent / "none", photos.parent / "none.work")
     with pytest.raises(ValueError, match=r"^there is no such model \(on the machine .+\)$"):
-        build(plan_with("Refusing"), places, runner(1, cluster), quiet=True)
+        build(plan_with("Refusing"), places, runner(1, cluster.address), quiet=True)
 
 
 @NO_RAY

@@ -283,7 +283,7 @@ def test_what_an_item_holds_in_memory_is_limited(photos, scenes, tmp_path, write
         refused = MaskedScenes(scenes, OPTIONS).read(item)
         assert isinstance(refused, Rejected)
         assert refused.reason == "too_many_pixels"
-        assert f"with {item.where} and its 2 masks (96×96)" in refused.detail
+        assert f"with {item.where} and 2 masks (96×96)" in refused.detail
     few_pixels(monkeypatch, frames, 3 * 64 * 64)
     write_video(tmp_path / "clips" / "ann.mp4", clip(40))
     source = Videos(tmp_path / "clips", VideoOptions(seconds=2.0))

@@ -114,7 +114,7 @@ def build(
             if outcome.files or not item.files:
                 work.put(item.key, data)
             else:
-                lost[item.key] = outcome  # its worker died: the next build tries it again
+                lost[item.key] = outcome  # see `failed`: the next build tries it again
             tally.add_rejections(outcome.rejections)
             bar.update(done)
             if done >= _ENOUGH and tally.bad > most_bad * done:

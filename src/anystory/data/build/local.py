@@ -38,8 +38,10 @@ def run_in_processes(
     """
     digest = plan.digest()
     left = iter(items)
-    pool = [WorkerProcess(plan, digest, folder) for _ in range(min(workers, len(items)))]
+    pool: list[WorkerProcess] = []
     try:
+        while len(pool) < min(workers, len(items)):
+            pool.append(WorkerProcess(plan, digest, folder))
         for process, item in zip(pool, left, strict=False):
             process.give(item)
         while busy := [process for process in pool if process.item is not None]:

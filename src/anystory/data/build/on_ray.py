@@ -4,7 +4,9 @@ Every machine of the cluster must have this version of anystory and see the sour
 Outcomes come back to this process, which keeps them and writes the shards.
 
 A Ray actor that dies takes the items queued behind it along. So each actor hands its items to a process of its own,
-which may die of one without harm to the others; Ray's own retries are left with machines that are lost.
+which may die of one without harm to the others: that is the item's fault, and counted as such. What is lost with an
+actor is nobody's fault, most of all where its machine has gone: it is given to the cluster again, each item by itself,
+as often as that brings anything back.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ _BLOCK = 16
 
 _BLOCK_BYTES = 16_000_000
 
-_TRIES = 3
-"""How often a block is tried whose machine, or whose actor, is lost. By default Ray would do so for ever."""
+_BARREN = 3
+"""Items of which none comes back in so many rounds, one after another, are given up: they end every actor."""
 
 
 def run_on_ray(
@@ -64,24 +66,32 @@ def run_on_ray(
         # Ray Data keeps room for a few such blocks per worker: with its default of 128 MB small machines never start.
         context.target_max_block_size = _BLOCK_BYTES
         context.max_errored_blocks = -1  # what does not come back is seen below
-        digest = plan.digest()
-        for row in _mapped(ray, data, plan, digest, folder, items, gpus).iter_rows():
-            if row["refusal"]:
-                raise ValueError(row["refusal"])
-            yield listed.pop(row["key"]), row["outcome"]
+        digest, barren, alone = plan.digest(), 0, False
+        while listed and barren < _BARREN:
+            before = len(listed)
+            try:
+                for row in _mapped(ray, data, plan, digest, folder, list(listed.values()), gpus, alone).iter_rows():
+                    if row["refusal"]:
+                        raise ValueError(row["refusal"])
+                    yield listed.pop(row["key"]), row["outcome"]
+            except ray.exceptions.RayError as error:  # also of outcomes that lay on a machine that is lost
+                if len(listed) == before:
+                    raise ValueError(f"the Ray cluster at {address!r} could not do it: {_reason(error)}") from error
+            barren = barren + 1 if len(listed) == before else 0
+            alone = True
         for item in listed.values():
-            yield item, failed(item, digest, f"the Ray cluster lost the actor that had it, {_TRIES} times")
-    except ray.exceptions.RayError as error:
-        raise ValueError(f"the Ray cluster at {address!r} could not do it: {_reason(error)}") from error
+            yield item, failed(item, digest, f"the Ray cluster lost the actor that had it, {_BARREN} times")
     finally:
         if mine:
             ray.shutdown()
 
 
-def _mapped(ray: Any, data: Any, plan: Plan, digest: str, folder: Path, items: Sequence[Item], gpus: float) -> Any:
-    """Ray's data set of the rows that `_Actor` makes."""
+def _mapped(
+    ray: Any, data: Any, plan: Plan, digest: str, folder: Path, items: Sequence[Item], gpus: float, alone: bool
+) -> Any:
+    """Ray's data set of the rows that `_Actor` makes; with `alone` each item is lost only by itself."""
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    blocks = min(len(items), max(4 * cpus, -(-len(items) // _BLOCK)))
+    blocks = len(items) if alone else min(len(items), max(4 * cpus, -(-len(items) // _BLOCK)))
     rows = [{"item": item.model_dump_json()} for item in items]
     return data.from_items(rows, override_num_blocks=blocks).map(
         _Actor,
@@ -89,7 +99,8 @@ def _mapped(ray: Any, data: Any, plan: Plan, digest: str, folder: Path, items: S
         num_cpus=1,
         num_gpus=gpus,
         compute=data.ActorPoolStrategy(min_size=1, max_size=min(cpus, blocks)),
-        ray_remote_args_fn=lambda: {"max_task_retries": _TRIES - 1},
+        # By default Ray tries for ever what it has lost, and an item may be why.
+        ray_remote_args_fn=lambda: {"max_task_retries": 0},
     )
 
 

@@ -45,8 +45,8 @@ class Worker:
             read = self.source.read(item)
             candidates, rejections = self._through_steps(item, read)
             samples = self._exported(item, candidates, rejections)
-        except MemoryError:
-            return replace(outcome, rejections=(_failure(item, "the memory is not enough for it"),)).to_bytes()
+        except MemoryError:  # another time there may be more
+            return failed(item, self.digest, "the memory is not enough for it")
         except Exception as error:  # a step's bug on one picture must not cost the other thousands
             where = traceback.extract_tb(error.__traceback__)[-1]
             detail = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
@@ -97,7 +97,7 @@ class Worker:
 
 
 def failed(item: Item, plan: str, detail: str) -> bytes:
-    """The outcome of an item that took its worker process with it."""
+    """The outcome of an item that could not be done for want of a worker or of memory: it is tried again next time."""
     return Outcome(
         key=item.key, item=item.digest(), plan=plan, files=(), rejections=(_failure(item, detail),)
     ).to_bytes()

@@ -54,8 +54,8 @@ def read_photo(folder: Path, file: PhotoFile, longest: int, count: PixelCount) -
             rgb = shrink(rgb, longest)
             reason = "unusable_mask"
             number, masks = _masks(folder, file, picture.alpha)
-            with_masks = f"{file.image} and its {number} masks" if number else file.image
-            count.add(rgb.shape[1], rgb.shape[0], with_masks, 1 + number)
+            more = f" and {number} mask{'s' * (number > 1)}" if number else ""
+            count.add(rgb.shape[1], rgb.shape[0], file.image + more, 1 + number)
             mattes: dict[str, np.ndarray] = {}
             for who, matte in masks:
                 if matte.shape != (height, width):
