@@ -91,10 +91,11 @@ def test_few_questions_need_no_process() -> None:
 
 
 _WAITING = """
-import sys, time
+import signal, sys, time
 from functools import partial
 from anystory.data.processes import in_order
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     for _ in in_order(partial(partial, time.sleep), [0, 0, 0, 60, 60, 60], 2, parcel=1):
         print("begun", flush=True)
 """
