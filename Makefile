@@ -14,9 +14,10 @@ PINS    = $$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.ver
 demo: $(VENV)/.installed
 	$(BIN)/anystory demo --out demo-out
 
-# Two workers with one thread each: torch would otherwise start a thread per core in every worker.
+# Two workers with one thread each: torch would otherwise start a thread per core in every worker. A file stays with one
+# worker: what its tests share is made once.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
