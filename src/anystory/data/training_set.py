@@ -22,6 +22,7 @@ from anystory.data.reading import OpenMember, read_reference, read_target
 from anystory.data.records import SampleRecord, Split
 from anystory.data.reference_squares import reference_square
 from anystory.data.sources import open_source
+from anystory.data.table import SampleSource
 from anystory.data.targets import choose_square, cut_square
 from anystory.subjects.arrays import rgba_on_white
 
@@ -41,7 +42,7 @@ class TrainingSet:
     """Samples by stream position; picklable for worker processes.
 
     Args:
-        folders: Folders of shards, or one manifest; see `open_source`.
+        folders: Folders of shards, or one manifest; see `open_source`. Or what it has opened.
         resolution: Side of the square target, pixels.
         reference_size: Side of the references, pixels.
         max_subjects, min_subjects: Samples with another number of subjects are left out.
@@ -62,7 +63,7 @@ class TrainingSet:
 
     def __init__(
         self,
-        folders: str | Path | Sequence[str | Path],
+        folders: str | Path | Sequence[str | Path] | SampleSource,
         *,
         resolution: int,
         reference_size: int,
@@ -89,7 +90,7 @@ class TrainingSet:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}")
         if not 0 <= bad_limit <= 1:
             raise ValueError(f"`bad_limit` is a share from 0 to 1, got {bad_limit}")
-        self.source = open_source(folders)
+        self.source = open_source(folders) if isinstance(folders, (str, Path, Sequence)) else folders
         self.resolution, self.reference_size = resolution, reference_size
         self.min_subjects, self.max_subjects = min_subjects, max_subjects
         self.split, self.augment, self.seed, self.bad_limit = split, augment, seed, bad_limit

@@ -8,6 +8,7 @@ from functools import partial
 
 from anystory.data.cache import SampleCache
 from anystory.data.records import Split
+from anystory.data.sources import open_source
 from anystory.data.training_set import TrainingSet
 
 from . import data
@@ -98,9 +99,11 @@ def shard_samples(
         ValueError: the shards cannot be read, or the cache was made from others.
     """
 
+    source = open_source(recipe.shards)  # once: it reads the index of all samples
+
     def open_set(split: Split, require_masks: bool, cache: SampleCache | None) -> TrainingSet:
         return TrainingSet(
-            recipe.shards,
+            source,
             resolution=recipe.resolution,
             reference_size=reference_size,
             min_subjects=min_subjects,
@@ -116,7 +119,7 @@ def shard_samples(
     def samples(split: Split) -> TrainingSet:
         found = open_set(split, False, None)
         # Required only where it leaves samples out: else both stages have the same samples, and a cache serves both.
-        table, taken = found.source.table, found.usable
+        table, taken = source.table, found.usable
         maskless = bool((~table.masked[taken] & (table.subjects[taken] > 0)).any())
         require = needs_masks and maskless
         return open_set(split, require, cache) if require or cache is not None else found
