@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from anystory.files import sha256_file
 
 from .moments import Moments, NamedTensors
-from .sharding import like, whole
+from .sharding import like, stored, whole
 
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
@@ -73,10 +73,10 @@ def write_checkpoint(fresh: Path, state: TrainingState, progress: Progress, figu
         OSError, SafetensorError: it cannot be written, for instance because the disk is full.
     """
     # One file after another: main memory holds a copy of one of them at a time.
-    save_file({name: _stored(value) for name, value in state.parameters.items()}, fresh / "model.safetensors")
-    save_file({name: _stored(value) for name, value in state.ema.items()}, fresh / "ema.safetensors")
+    save_file({name: stored(value) for name, value in state.parameters.items()}, fresh / "model.safetensors")
+    save_file({name: stored(value) for name, value in state.ema.items()}, fresh / "ema.safetensors")
     save_file(
-        {f"{name}.{kind}": _stored(value) for name, kept in state.moments.tensors() for kind, value in kept.items()},
+        {f"{name}.{kind}": stored(value) for name, kept in state.moments.tensors() for kind, value in kept.items()},
         fresh / "optimizer.safetensors",
     )
     position: dict[str, Any] = asdict(progress)
@@ -185,10 +185,6 @@ def _read(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, FileNotFoundError) as error:
         raise ValueError(f"{path} cannot be read: {error}. Remove {path.parent} to start this stage over.") from error
-
-
-def _stored(value: Tensor) -> Tensor:
-    return whole(value).detach().cpu().contiguous().clone()
 
 
 def _copy_checked(source: dict[str, Tensor], target: dict[str, Any], what: str, path: Path) -> None:

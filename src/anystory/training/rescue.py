@@ -17,7 +17,7 @@ from anystory.files import atomic_folder
 from .checkpoints import find_checkpoint
 from .devices import Precision, forward_pass
 from .finite import WatchedStep
-from .sharding import whole
+from .sharding import stored, whole
 from .stage import Stage, move
 from .stream import Sample
 
@@ -74,11 +74,11 @@ def save_bad_step(
         OSError, SafetensorError: it cannot be written.
     """
     assert bad.norm is not None
-    stored: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for name, value in parameters.items() if bad.exact else ():
         full = whole(value)
         if rank == 0:
-            stored[name] = full.detach().cpu().contiguous().clone()
+            weights[name] = stored(full)
     if rank and all(bool(part.losses["loss"].isfinite()) for part in bad.parts):
         return
     chiefs = folder / f"nan-step-{bad.step}"
@@ -89,7 +89,7 @@ def save_bad_step(
         values = {}
         for key, value in part.batch.items():
             if isinstance(value, Tensor):
-                tensors[f"{number}.{key}"] = value.detach().cpu().contiguous().clone()
+                tensors[f"{number}.{key}"] = stored(value)
             else:
                 values[key] = value
         losses = {key: str(float(value)) for key, value in part.losses.items()}  # JSON knows no NaN
@@ -106,7 +106,7 @@ def save_bad_step(
     with atomic_folder(place) as fresh:
         save_file(tensors, fresh / _BATCH)
         if bad.exact and rank == 0:
-            save_file(stored, fresh / _PARAMETERS)
+            save_file(weights, fresh / _PARAMETERS)
         (fresh / _RECORD).write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
 
 

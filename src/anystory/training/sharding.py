@@ -37,6 +37,11 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if is_cut(tensor) else tensor  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def stored(tensor: Tensor) -> Tensor:
+    """The whole of a tensor as files take it: a copy of its own in main memory. With pieces, every process must ask."""
+    return whole(tensor).detach().cpu().contiguous().clone()
+
+
 def like(value: Tensor, target: Tensor) -> Tensor:
     """`value`, which is whole, in pieces as `target` is, where it is."""
     if not is_cut(target):

@@ -29,6 +29,8 @@ class Stage(nn.Module, ABC):
     """Which of `validate`'s figures says how good the weights are."""
     larger_is_better: bool = False
     """How the main figure is meant."""
+    needs_masks: bool = False
+    """Whether samples are of no use that do not say where their subject is."""
 
     @abstractmethod
     def trained_parameters(self) -> dict[str, nn.Parameter]:

@@ -16,12 +16,11 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from .moments import NamedTensors
+from .optimizers import moment_names
 from .recipe import StageConfig
 
 BUCKET = 200_000_000
 """Numbers that go round at a time, unless accelerate's settings say otherwise: 0.8 GB of fp32 gradients."""
-_KEPT = ("exp_avg", "exp_avg_sq")
-"""AdamW's moments; its count of steps is one for all parameters here."""
 
 
 def is_zero(accelerator: Accelerator) -> bool:
@@ -69,8 +68,6 @@ class ZeroEngine:
         ValueError: an optimizer other than AdamW in fp32, whose moments alone are known to be cut as weights are.
     """
 
-    kinds = _KEPT
-
     def __init__(
         self,
         stage: nn.Module,
@@ -95,6 +92,7 @@ class ZeroEngine:
         self.engine: Any = accelerator.prepare(stage, optimizer)[0]
         self._zero: Any = self.engine.optimizer
         self._parameters = parameters
+        self.kinds = moment_names(optimizer)
 
     def backward(self, loss: Tensor, last: bool) -> None:
         """Gather the gradients of a part of a step; `last` says that a step follows."""
@@ -123,9 +121,9 @@ class ZeroEngine:
         states = [self._zero.optimizer.state.get(piece, {}) for piece in self._pieces]
         if not all(states):
             return
-        step = states[0]["step"]
+        step = states[0]["step"]  # one for all parameters here
         for name, parameter in self._parameters.items():
-            yield name, {key: whole_state(parameter, key) for key in _KEPT} | {"step": step}
+            yield name, {key: whole_state(parameter, key) for key in self.kinds} | {"step": step}
 
     def restore(self, found: dict[str, NamedTensors]) -> None:
         """See `Moments`. Parameters that no step had reached begin with moments of zero."""
@@ -135,10 +133,10 @@ class ZeroEngine:
         step = max(float(tensors["step"]) for tensors in found.values())
         for group, piece in zip(self._zero.bit16_groups, self._pieces, strict=True):
             count = torch.tensor(step, device=piece.device)
-            self._zero.optimizer.state[piece] = {"step": count} | {key: torch.zeros_like(piece) for key in _KEPT}
+            self._zero.optimizer.state[piece] = {"step": count} | {key: torch.zeros_like(piece) for key in self.kinds}
             utilities.lazy_init_hp_params_optimizer_state(group, piece, self._zero.optimizer.state)
         for name, tensors in found.items():
-            for key in _KEPT:
+            for key in self.kinds:
                 parameter = self._parameters[name]
                 utilities.safe_set_full_optimizer_state(parameter, tensors[key].to(parameter.device), key)
 

@@ -57,7 +57,7 @@ def stage_options(recipe: Recipe, name: StageName) -> BaseModel:
 
 def needs_masks(name: StageName) -> bool:
     """Whether a stage leaves out samples that do not say where their subject is."""
-    return getattr(_stage_class(name), "needs_masks", False)
+    return _stage_class(name).needs_masks
 
 
 def _stage_class(name: StageName) -> type[Stage]:

@@ -65,8 +65,6 @@ class PersonalStage(DiffusionStage):
     """The frozen base with an adapter on it; subclasses choose what is trained and who gates."""
 
     options: PersonalOptions
-    needs_masks: bool = False
-    """Whether samples are of no use that do not say where their subject is."""
     conditioning_type: type[SubjectConditioning] = SubjectConditioning
     """What training passes to the U-Net; see also `run_evenly`, and `evaluation.plan`."""
     clip_mean: Tensor
