@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from typer.testing import CliRunner
 from anystory.cli import app
 from anystory.models.adapter import SubjectAdapter
 from anystory.training.checkpoints import find_checkpoint
+from training.ports import free_port
 
 from .test_training_guide import GUIDE, PAPERS, ROOT, commands, here, small
 
@@ -47,12 +47,6 @@ def launched(words: list[str], port: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 def together(runs: list[subprocess.Popen[str]]) -> str:

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -32,6 +31,7 @@ from anystory.training.recipe import Recipe
 from anystory.training.stages.vae import AutoencoderStage
 from anystory.training.stopping import Terminated
 from training.conftest import TINY
+from training.ports import free_port
 
 ONCE = (matplotlib.figure, torch.utils.tensorboard, AutoencoderStage)
 """Imported here, so that no child has to."""
@@ -129,10 +129,7 @@ def run_two(out: Path, *, steps: int | None = None, number: int = signal.SIGKILL
 
     Returns how both ended, or after SIGKILL, when whoever is left is killed too, how the victims did.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     processes = [child(out, nothing, shared | {"RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(2)]
     if victims:
         log = out / "vae" / "log.jsonl"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -35,6 +34,7 @@ from anystory.training.validation import held_out_batches
 from data.samples import make_sample
 
 from .lines import LineStage
+from .ports import free_port
 from .sdxl_base import recipe_on, write_base
 from .test_loop import options
 
@@ -95,14 +95,11 @@ def done(kind: str, plain: Path, tmp_path_factory: pytest.TempPathFactory, base:
 def launch(kind: str, out: Path, base: Path) -> Path:
     """Two processes under gloo, started as torchrun would."""
     train(LineStage(), settings(batch_size=2, global_batch=16, steps=2), options(out / "crossed"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     shared = {
         **os.environ,
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
+        "MASTER_PORT": free_port(),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
         **KINDS[kind],
