@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from anystory.storyworld import dataset
+from anystory.storyworld.level import load_level
+from anystory.storyworld.render import render_scene
+from anystory.storyworld.sampling import sample_group, sample_scene
 
 
 def same(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
@@ -37,6 +42,34 @@ def test_a_pair_sample_has_one_reference_for_each_character() -> None:
         assert (references[:count, ..., 3].reshape(count, -1).mean(axis=1) > 30).all()
         assert not references[count:].any()
     assert counts == {1, 2}
+
+
+def test_a_groups_first_picture_is_the_pair_and_ids_name_the_same_character_in_all() -> None:
+    moved = 0
+    for index in range(12):
+        pair, group = dataset.pairs(index, size=32), dataset.groups(index, 3, size=32)
+        assert np.array_equal(group["images"][0], pair["image"])
+        assert np.array_equal(group["instances"][0], pair["instances"])
+        assert np.array_equal(group["references"], pair["references"])
+        assert (group["captions"][0], group["count"]) == (pair["caption"], pair["count"])
+        assert len({image.tobytes() for image in group["images"]}) == 3
+        drawn = sample_group(index, 3).scenes
+        order = [placement.identity for placement in drawn[0].placements]
+        for scene, instances in zip(drawn, group["instances"], strict=True):
+            # Drawn alone, a character covers where its id says it is seen.
+            for placement in scene.placements:
+                alone = render_scene(replace(scene, placements=(placement,)), 32).instances > 0
+                mine = instances == 1 + order.index(placement.identity)
+                assert not (mine & ~alone).any()
+            moved += [p.identity for p in scene.placements] != order
+    assert moved, "in no picture did anybody stand elsewhere"
+
+
+def test_a_level_says_how_many_characters_its_scenes_have() -> None:
+    level = replace(load_level(1), max_characters=3, character_counts=(0.0, 1.0, 1.0))
+    counts = Counter(len(sample_scene(seed, level).placements) for seed in range(60))
+    assert set(counts) == {2, 3}
+    assert load_level("level1-three").character_counts == (30, 55, 15)
 
 
 def test_a_reference_shows_its_character() -> None:

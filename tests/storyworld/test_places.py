@@ -11,7 +11,7 @@ import skia
 from anystory.storyworld.brush import STYLES, Brush
 from anystory.storyworld.level import load_level
 from anystory.storyworld.places import LIGHTS, PLACES, draw_place
-from anystory.storyworld.places.stage import tone
+from anystory.storyworld.places.painter import tone
 from anystory.storyworld.rng import stream
 
 MAGENTA = (255, 0, 255, 255)

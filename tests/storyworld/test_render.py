@@ -13,7 +13,7 @@ import pytest
 
 from anystory.storyworld.brush import STYLES
 from anystory.storyworld.render import box_of, render_scene
-from anystory.storyworld.scene import sample_scene
+from anystory.storyworld.sampling import sample_scene
 
 
 def inner(mask: np.ndarray) -> np.ndarray:

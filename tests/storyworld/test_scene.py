@@ -14,7 +14,8 @@ import pytest
 from anystory.storyworld.characters import hand_positions
 from anystory.storyworld.identity import is_heldout
 from anystory.storyworld.level import load_level
-from anystory.storyworld.scene import Placement, Scene, sample_pair, sample_scene
+from anystory.storyworld.sampling import sample_group, sample_scene
+from anystory.storyworld.scene import Placement, Scene
 
 LEVEL_1_HASH = "413962523f63afc7"
 """Of the first forty scenes of level 1: the trained model depends on them. Never change it without retraining."""
@@ -91,7 +92,7 @@ def test_splits_share_no_identity(split: str, heldout: bool) -> None:
     for seed in range(60):
         for placement in sample_scene(seed, 1, split).placements:
             assert is_heldout(placement.identity) == heldout
-        for placement in sample_pair(seed, 1, split).b.placements:
+        for placement in sample_group(seed, 2, 1, split).scenes[1].placements:
             assert is_heldout(placement.identity) == heldout
 
 
@@ -120,14 +121,14 @@ def test_in_front_means_nearer_and_lower() -> None:
 
 
 def test_a_pair_has_the_same_identities_in_two_contexts() -> None:
-    pairs = [sample_pair(seed, 3) for seed in range(80)]
+    pairs = [sample_group(seed, 2, 3) for seed in range(80)]
     for pair in pairs:
-        keys = [sorted(one.identity.key() for one in scene.placements) for scene in (pair.a, pair.b)]
+        keys = [sorted(one.identity.key() for one in scene.placements) for scene in pair.scenes]
         assert keys[0] == keys[1]
-        assert len(pair.references) == len(pair.a.placements)
-    assert sum(pair.a.place != pair.b.place for pair in pairs) > 50
-    assert sum(pair.a.light != pair.b.light for pair in pairs) > 30
-    assert sum(pair.references[0].pose != pair.a.placements[0].appearance.pose for pair in pairs) > 50
+        assert len(pair.references) == len(pair.scenes[0].placements)
+    assert sum(pair.scenes[0].place != pair.scenes[1].place for pair in pairs) > 50
+    assert sum(pair.scenes[0].light != pair.scenes[1].light for pair in pairs) > 30
+    assert sum(pair.references[0].pose != pair.scenes[0].placements[0].appearance.pose for pair in pairs) > 50
 
 
 def test_a_bad_split_level_or_record_is_refused() -> None:
@@ -143,7 +144,7 @@ def test_a_bad_split_level_or_record_is_refused() -> None:
     with pytest.raises(ValueError, match="weather"):
         Scene.from_dict({**record, "weather": "rain"})
     scene = sample_scene(0, 1)
-    with pytest.raises(ValueError, match="1 to 4"):
+    with pytest.raises(ValueError, match="1 to 5"):
         replace(scene, placements=())
     one = scene.placements[0]
     with pytest.raises(ValueError, match="height"):

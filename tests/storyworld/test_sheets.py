@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anystory.storyworld.render import render_scene
-from anystory.storyworld.scene import sample_scene
+from anystory.storyworld.sampling import sample_scene
 from anystory.storyworld.sheets import contact_sheet, mask_picture, world_sheet
 
 

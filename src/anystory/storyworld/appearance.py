@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anystory.storyworld.level import Level, load_level
+from anystory.storyworld.level import Level, check_words, load_level
 from anystory.storyworld.rng import Rng
 
 POSES = (
@@ -36,14 +36,7 @@ class Appearance:
     or None to leave that hand to the pose. A target out of reach is approached as far as the arm goes."""
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("pose", self.pose, POSES),
-            ("view", self.view, VIEWS),
-            ("expression", self.expression, EXPRESSIONS),
-            ("held", self.held, HELD),
-        ):
-            if value not in known:
-                raise ValueError(f"unknown {name} {value!r}: use one of {', '.join(known)}")
+        check_words(self, pose=POSES, view=VIEWS, expression=EXPRESSIONS, held=HELD)
         if self.reach is not None and len(self.reach) != 2:
             raise ValueError(f"reach needs two targets (page-left hand, page-right hand), got {self.reach!r}")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import skia
 
+from anystory.storyworld.level import check_words
 from anystory.storyworld.palette import mix, multiply, shade
 
 STYLES = ("flat", "outlined", "papercut")
@@ -38,12 +39,8 @@ class Brush:
     """
 
     def __init__(self, style: str = "flat", light: str = "day", *, outline: float = 0.022, paper: int = PASTEL) -> None:
-        if style not in STYLES:
-            raise ValueError(f"unknown style {style!r}: use one of {', '.join(STYLES)}")
-        if light not in LIGHTS:
-            raise ValueError(f"unknown light {light!r}: use one of {', '.join(LIGHTS)}")
-        self.style = style
-        self.light = light
+        self.style, self.light = style, light
+        check_words(self, style=STYLES, light=LIGHTS)
         self.outline = outline if style == "outlined" else 0.0
         self.is_mask = False
         self._tint = LIGHTS[light]
@@ -113,17 +110,15 @@ class Brush:
 
     def path(self, canvas: skia.Canvas, path: skia.Path, colour: int, *, detail: bool = False) -> None:
         """Fills `path`."""
-        if detail:
-            if not self.is_mask:
-                canvas.drawPath(path, self.fill(colour))
+        if detail and self.is_mask:
             return
-        if self._shadow:
+        if self._shadow and not detail:
             dx, dy = self._shadow
             canvas.translate(dx, dy)
             canvas.drawPath(path, self._dark)
             canvas.translate(-dx, -dy)
         canvas.drawPath(path, self.fill(colour))
-        if self.outline:
+        if self.outline and not detail:
             canvas.drawPath(path, self._line)
 
     def oval(
@@ -133,14 +128,10 @@ class Brush:
         if detail and self.is_mask:
             return
         rect = skia.Rect(x - rx, y - ry, x + rx, y + ry)
-        if detail:
-            canvas.drawOval(rect, self.fill(colour))
-            return
-        if self._shadow:
-            dx, dy = self._shadow
-            canvas.drawOval(rect.makeOffset(dx, dy), self._dark)
+        if self._shadow and not detail:
+            canvas.drawOval(rect.makeOffset(*self._shadow), self._dark)
         canvas.drawOval(rect, self.fill(colour))
-        if self.outline:
+        if self.outline and not detail:
             canvas.drawOval(rect, self._line)
 
     def circle(self, canvas: skia.Canvas, x: float, y: float, r: float, colour: int, *, detail: bool = False) -> None:
@@ -164,8 +155,7 @@ class Brush:
             return
         rect = skia.Rect(left, top, right, bottom)
         if self._shadow and not detail:
-            dx, dy = self._shadow
-            canvas.drawRoundRect(rect.makeOffset(dx, dy), radius, radius, self._dark)
+            canvas.drawRoundRect(rect.makeOffset(*self._shadow), radius, radius, self._dark)
         canvas.drawRoundRect(rect, radius, radius, self.fill(colour))
         if self.outline and not detail:
             canvas.drawRoundRect(rect, radius, radius, self._line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, fields
 
-from anystory.storyworld.level import Level, load_level
+from anystory.storyworld.level import Level, check_words, load_level
 from anystory.storyworld.palette import COLOURS, SKIN, contrasting
 from anystory.storyworld.rng import Rng
 
@@ -70,20 +70,8 @@ class Identity:
     proportions: Proportions = Proportions()
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("kind", KINDS),
-            ("primary", COLOURS),
-            ("secondary", COLOURS),
-            ("accent", COLOURS),
-            ("pattern", PATTERNS),
-            ("emblem", EMBLEMS),
-            ("headwear", HEADWEAR),
-            ("neckwear", NECKWEAR),
-            ("accessory", ACCESSORIES),
-        ):
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(f"unknown {name} {value!r}: use one of {', '.join(known)}")
+        check_words(self, kind=KINDS, primary=COLOURS, secondary=COLOURS, accent=COLOURS, pattern=PATTERNS)
+        check_words(self, emblem=EMBLEMS, headwear=HEADWEAR, neckwear=NECKWEAR, accessory=ACCESSORIES)
         for worn in ("headwear", "neckwear", "accessory"):
             item, colour = getattr(self, worn), getattr(self, f"{worn}_colour")
             if (item == "none") != (colour == "") or (colour and colour not in COLOURS):

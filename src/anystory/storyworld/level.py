@@ -2,80 +2,96 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, fields
+from collections.abc import Collection
 from functools import lru_cache
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from annotated_types import Ge, Le, MinLen
+from pydantic import AfterValidator, ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
+
+from anystory.input_files import read_object, why_invalid
 
 
-@dataclass(frozen=True, kw_only=True)
+def _each_once(words: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(words)) != len(words):
+        raise ValueError(f"names something twice: {words!r}")
+    return words
+
+
+_AnyWords = Annotated[tuple[str, ...], AfterValidator(_each_once)]
+_Words = Annotated[_AnyWords, MinLen(1)]
+_Chance = Annotated[float, Ge(0), Le(1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Level:
-    """The vocabulary that identities, appearances and scenes are sampled from."""
+    """The vocabulary that identities, appearances and scenes are sampled from.
 
-    name: str
-    kinds: tuple[str, ...]
-    colours: tuple[str, ...]
-    patterns: tuple[str, ...]
-    emblems: tuple[str, ...]
-    headwear: tuple[str, ...]
+    Raises:
+        ValueError: missing, unknown or bad entries.
+    """
+
+    name: Annotated[str, MinLen(1)]
+    kinds: _Words
+    colours: _Words
+    patterns: _Words
+    emblems: _Words
+    headwear: _Words
     """Without "none": how often something is worn at all is `wear_chance`. Likewise neckwear and accessories."""
-    neckwear: tuple[str, ...]
-    accessories: tuple[str, ...]
-    wear_chance: float
+    neckwear: _Words
+    accessories: _Words
+    wear_chance: _Chance
     """Probability, 0 to 1, that each of headwear, neckwear and accessory is worn."""
-    poses: tuple[str, ...]
-    views: tuple[str, ...]
-    expressions: tuple[str, ...]
-    held: tuple[str, ...]
+    poses: _Words
+    views: _Words
+    expressions: _Words
+    held: _AnyWords
     """What a hand may hold, without "none"; empty: never anything."""
-    held_chance: float
+    held_chance: _Chance
     """Probability, 0 to 1, that something is held."""
-    places: tuple[str, ...]
-    lights: tuple[str, ...]
-    styles: tuple[str, ...]
-    arrangements: tuple[str, ...]
+    places: _Words
+    lights: _Words
+    styles: _Words
+    arrangements: _Words
     """How several characters stand: "apart", "overlapping", "in_front", "holding_hands"."""
-    max_characters: int
+    max_characters: Annotated[int, Ge(1), Le(4)]
+    character_counts: tuple[float, ...] = ()
+    """How often scenes have 1, 2, … characters, as weights, one for each number; empty: a mix that suits the most."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "tuple[str, ...]":
-                if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
-                    raise ValueError(f"level {self.name!r}: {field.name} must be a list of words, got {value!r}")
-                if len(set(value)) != len(value):
-                    raise ValueError(f"level {self.name!r}: {field.name} names something twice: {value!r}")
-                if not value and field.name != "held":
-                    raise ValueError(f"level {self.name!r}: {field.name} must not be empty")
-            elif field.name.endswith("_chance") and not 0.0 <= value <= 1.0:
-                raise ValueError(f"level {self.name!r}: {field.name} must lie in 0..1, got {value!r}")
-        if not 1 <= self.max_characters <= 4:
-            raise ValueError(f"level {self.name!r}: max_characters must lie in 1..4, got {self.max_characters!r}")
+        counts = self.character_counts
+        if counts and (len(counts) != self.max_characters or min(counts) < 0 or not sum(counts) > 0):
+            raise ValueError(
+                f"character_counts must be {self.max_characters} weights of at least 0, not all of them 0, "
+                f"got {list(counts)!r}"
+            )
+
+
+def check_words(owner: object, **known: Collection[str]) -> None:
+    """Raise ValueError for an attribute of `owner` that is none of the words it may be."""
+    for name, words in known.items():
+        if (value := getattr(owner, name)) not in words:
+            raise ValueError(f"unknown {name} {value!r}: use one of {', '.join(words)}")
 
 
 @lru_cache(maxsize=32)
 def load_level(level: str | int | Path) -> Level:
-    """Loads a built-in level ("level1" or 1, 2, 3) or a JSON file of the same form.
+    """Loads a built-in level ("level1", or 1, 2, 3 as a number or text) or a JSON file of the same form.
 
     Raises:
         ValueError: no such level, not JSON, or missing, unknown or bad entries (named in the message).
     """
-    name = f"level{level}" if isinstance(level, int) else str(level)
+    name = f"level{level}" if str(level).isdecimal() else str(level)
     source = Path(name) if name.endswith(".json") else files("anystory.storyworld") / "levels" / f"{name}.json"
     try:
-        data = json.loads(source.read_text(encoding="utf-8"))
-    except (FileNotFoundError, OSError):
+        with as_file(source) as path:
+            data = read_object(path, "give a level's file, or 1, 2 or 3")
+    except OSError:
         raise ValueError(f"no level {level!r}: use 1, 2, 3 or the path of a .json file") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"level file {source} is not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"level file {source} must hold an object, got {type(data).__name__}")
-    known = [field.name for field in fields(Level)]
-    missing = [key for key in known if key not in data]
-    unknown = [key for key in data if key not in known]
-    if missing or unknown:
-        raise ValueError(f"level file {source}: missing entries {missing}, unknown entries {unknown}")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    return Level(**values)
+    try:
+        return Level(**data)
+    except ValidationError as error:
+        raise ValueError(f"level file {source}: {why_invalid(error)}") from None

@@ -11,11 +11,8 @@ import skia
 from anystory.storyworld.brush import Brush
 from anystory.storyworld.characters import draw_character
 from anystory.storyworld.places import draw_place, get_place, place_brush, place_mask_brush
-from anystory.storyworld.reference import render_reference
 from anystory.storyworld.rng import stream
 from anystory.storyworld.scene import Placement, Scene
-
-__all__ = ["RenderedScene", "render_reference", "render_scene"]
 
 _SIZES = range(8, 4097)
 
@@ -96,13 +93,7 @@ def _mask_brush(number: int, style: str) -> Brush:
 
 def _draw(canvas: skia.Canvas, brush: Brush, placement: Placement) -> None:
     draw_character(
-        canvas,
-        brush,
-        placement.identity,
-        placement.appearance,
-        x=placement.x,
-        y=placement.y,
-        height=placement.height,
+        canvas, brush, placement.identity, placement.appearance, x=placement.x, y=placement.y, height=placement.height
     )
 
 

@@ -8,10 +8,12 @@ import numpy as np
 
 from anystory.storyworld.level import Level, load_level
 from anystory.storyworld.render import render_scene
-from anystory.storyworld.scene import sample_scene
+from anystory.storyworld.sampling import sample_scene
 
 _MARGIN = 4
 _PAPER = 255
+_MOST_PIXELS = 64_000_000
+"""Of a page: what is taken for a picture at all, see `anystory.subjects.pictures`."""
 # Colours of instance 0 (background) to 4 in a mask picture.
 _MASK_COLOURS = np.array([[24, 24, 32], [245, 130, 48], [70, 150, 240], [60, 180, 90], [230, 90, 170]], dtype=np.uint8)
 
@@ -56,6 +58,12 @@ def world_sheet(
     """Return a sheet of the scenes seed, seed + 1, ... and their captions in reading order."""
     if rows < 1:
         raise ValueError(f"a contact sheet needs at least 1 row, got {rows}")
+    pixels = rows * columns * (size + _MARGIN) ** 2
+    if pixels > _MOST_PIXELS:
+        raise ValueError(
+            f"a sheet of {rows} × {columns} pictures of {size} pixels is larger than {_MOST_PIXELS:,} pixels: take "
+            "fewer of them, or smaller ones"
+        )
     level = level if isinstance(level, Level) else load_level(level)
     drawn = [sample_scene(seed + i, level, split) for i in range(rows * columns)]
     sheet = contact_sheet([render_scene(scene, size).image for scene in drawn], columns)

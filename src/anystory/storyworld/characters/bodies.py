@@ -19,18 +19,10 @@ _EGG = blob(
     [(-0.12, -0.4), (0.12, -0.4), (0.25, -0.2), (0.28, 0.06), (0.1, 0.11), (-0.1, 0.11), (-0.28, 0.06), (-0.25, -0.2)]
 )
 _CASE = box(-0.19, -0.32, 0.19, 0.055, 0.055)
-_FROG = blob(
-    [
-        (-0.13, -0.36),
-        (0.13, -0.36),
-        (0.22, -0.2),
-        (0.27, 0.03),
-        (0.12, 0.08),
-        (-0.12, 0.08),
-        (-0.27, 0.03),
-        (-0.22, -0.2),
-    ]
-)
+_FROG = blob([
+    (-0.13, -0.36), (0.13, -0.36), (0.22, -0.2), (0.27, 0.03), (0.12, 0.08), (-0.12, 0.08), (-0.27, 0.03),
+    (-0.22, -0.2),
+])  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +65,7 @@ _DRAGON_SPIKES = join(
 
 BODIES: dict[str, Body] = {
     "fox": Body(
-        tail=(
-            Layer(_FOX_TAIL, "limb"),
-            Layer(inside(oval(0.46, -0.34, 0.16, 0.17), _FOX_TAIL), "secondary", True),
-        ),
+        tail=(Layer(_FOX_TAIL, "limb"), Layer(inside(oval(0.46, -0.34, 0.16, 0.17), _FOX_TAIL), "secondary", True))
     ),
     "bear": Body(
         tail=(Layer(oval(0.2, 0.01, 0.06), "dark"),),
@@ -114,12 +103,7 @@ BODIES: dict[str, Body] = {
         foot_length=0.095,
     ),
     "frog": Body(torso=_FROG, arm_width=0.08, hand_radius=0.064, leg_width=0.12, foot_length=0.115),
-    "cat": Body(
-        tail=(
-            Layer(_CAT_TAIL, "limb", False, 0.075),
-            Layer(_CAT_TIP, "secondary", True, 0.077),
-        ),
-    ),
+    "cat": Body(tail=(Layer(_CAT_TAIL, "limb", False, 0.075), Layer(_CAT_TIP, "secondary", True, 0.077))),
     "mouse": Body(tail=(Layer(_MOUSE_TAIL, "blush", False, 0.035),), arm_width=0.085, leg_width=0.11),
     "owl": Body(
         torso=_EGG,

@@ -8,14 +8,15 @@ import skia
 
 from anystory.storyworld.appearance import Appearance, Point
 from anystory.storyworld.brush import Brush
-from anystory.storyworld.characters.bodies import BODIES, Body
-from anystory.storyworld.characters.draw_head import draw_head
+from anystory.storyworld.characters.bodies import BODIES
 from anystory.storyworld.characters.emblems import EMBLEM_LAYERS
+from anystory.storyworld.characters.figure import CharacterFigure
+from anystory.storyworld.characters.heads.draw import draw_head
 from anystory.storyworld.characters.held import HELD_LAYERS
-from anystory.storyworld.characters.limbs import draw_arm, draw_legs, to_neck, to_torso
-from anystory.storyworld.characters.look import colours_of
+from anystory.storyworld.characters.limbs import draw_arm, draw_legs
 from anystory.storyworld.characters.patterns import torso_pattern
-from anystory.storyworld.characters.shapes import Layer, Layers, paint
+from anystory.storyworld.characters.shapes import Layer, Layers
+from anystory.storyworld.characters.skeleton import holding_arm, skeleton, to_page
 from anystory.storyworld.characters.wear import (
     APRON,
     APRON_BACK,
@@ -29,21 +30,13 @@ from anystory.storyworld.characters.wear import (
     STRAPS,
 )  # fmt: skip
 from anystory.storyworld.identity import Identity
-from anystory.storyworld.skeleton import Skeleton, holding_arm, skeleton, to_page
 
 _EMBLEM_AT = (0.0, -0.12)
 _SIDE_EMBLEM_AT = (-0.08, -0.12)
 
 
 def draw_character(
-    canvas: skia.Canvas,
-    brush: Brush,
-    identity: Identity,
-    appearance: Appearance,
-    *,
-    x: float,
-    y: float,
-    height: float,
+    canvas: skia.Canvas, brush: Brush, identity: Identity, appearance: Appearance, *, x: float, y: float, height: float
 ) -> None:
     """Draws a character.
 
@@ -61,16 +54,14 @@ def draw_character(
     """
     if not height > 0:
         raise ValueError(f"height must be positive, got {height}")
-    bones = skeleton(identity.proportions, appearance)
-    canvas.save()
-    canvas.translate(x, y)
-    canvas.scale(-height if appearance.view == "right" else height, height)
-    if bones.roll:
-        canvas.translate(*bones.shift)
-        canvas.rotate(bones.roll)
-    draw = _draw_back if appearance.view == "back" else _draw_front
-    draw(canvas, brush, identity, appearance, bones)
-    canvas.restore()
+    figure = CharacterFigure(canvas, brush, identity, appearance)
+    with skia.AutoCanvasRestore(canvas):
+        canvas.translate(x, y)
+        canvas.scale(-height if appearance.view == "right" else height, height)
+        if figure.bones.roll:
+            canvas.translate(*figure.bones.shift)
+            canvas.rotate(figure.bones.roll)
+        _draw_back(figure) if appearance.view == "back" else _draw_front(figure)
 
 
 def hand_positions(
@@ -88,78 +79,67 @@ def hand_positions(
     return (x + first[0] * height, y + first[1] * height), (x + second[0] * height, y + second[1] * height)
 
 
-def _draw_front(canvas: skia.Canvas, brush: Brush, identity: Identity, appearance: Appearance, bones: Skeleton) -> None:
-    """The front, or the side that looks to the left."""
-    colours = colours_of(identity)
-    body = BODIES[identity.kind]
-    side = bones.side
-    boots = identity.accessory == "boots"
-
-    if identity.neckwear == "cape":
-        _at_neck(canvas, brush, CAPE_BACK[side], colours, bones)
-    canvas.save()
-    to_torso(canvas, identity, bones)
-    paint(canvas, brush, body.tail, colours)
-    if identity.accessory == "backpack":
-        paint(canvas, brush, PACK_BEHIND[side], colours)
-    canvas.restore()
-
-    holding = holding_arm(appearance)
-    if side:
-        if holding == 0:
-            _held(canvas, brush, body, appearance, colours, bones, 0)
-        draw_arm(canvas, brush, body, colours, bones.arms[0], far=True)
-    seated_front = bones.seated and not side
-    if not seated_front:
-        draw_legs(canvas, brush, body, colours, bones, boots=boots)
-
-    canvas.save()
-    to_torso(canvas, identity, bones)
-    paint(canvas, brush, _torso_layers(identity.kind, identity.pattern), colours)
-    paint(canvas, brush, _FRONT_WEAR.get(identity.accessory, ()), colours)
-    canvas.restore()
-    if identity.emblem != "none" and not brush.is_mask:
-        _emblem(canvas, brush, identity, colours, bones, mirror=appearance.view == "right")
-
-    if seated_front:
-        draw_legs(canvas, brush, body, colours, bones, boots=boots)
-    if not side:
-        draw_arm(canvas, brush, body, colours, bones.arms[0])
-    draw_arm(canvas, brush, body, colours, bones.arms[1])
-    if identity.neckwear != "none":
-        _at_neck(canvas, brush, NECKWEAR_LAYERS[identity.neckwear], colours, bones, -0.045 if side else 0.0)
-    draw_head(canvas, brush, identity, appearance, colours, bones)
-    if holding == 1 or (holding == 0 and not side):
-        _held(canvas, brush, body, appearance, colours, bones, holding)
-
-
 _FRONT_WEAR: dict[str, Layers] = {"belt": BELT, "apron": APRON, "backpack": STRAPS}
 _BACK_WEAR: dict[str, Layers] = {"belt": BELT[:1], "apron": APRON_BACK, "backpack": PACK_OVER}
 
 
-def _draw_back(canvas: skia.Canvas, brush: Brush, identity: Identity, appearance: Appearance, bones: Skeleton) -> None:
-    """Seen from behind: what is held and the arms are in front of the character, so they come first."""
-    colours = colours_of(identity)
-    body = BODIES[identity.kind]
-    holding = holding_arm(appearance)
-    if holding is not None:
-        _held(canvas, brush, body, appearance, colours, bones, holding)
-    draw_arm(canvas, brush, body, colours, bones.arms[0])
-    draw_arm(canvas, brush, body, colours, bones.arms[1])
-    draw_legs(canvas, brush, body, colours, bones, boots=identity.accessory == "boots")
-    canvas.save()
-    to_torso(canvas, identity, bones)
-    canvas.scale(-1.0, 1.0)
-    paint(canvas, brush, _torso_layers_behind(identity.kind, identity.pattern), colours)
-    paint(canvas, brush, _BACK_WEAR.get(identity.accessory, ()), colours)
-    if identity.neckwear != "cape":
-        paint(canvas, brush, body.tail, colours)
-    canvas.restore()
+def _draw_front(figure: CharacterFigure) -> None:
+    """The front, or the side that looks to the left."""
+    canvas, identity, side = figure.canvas, figure.identity, figure.bones.side
+    holding = holding_arm(figure.appearance)
     if identity.neckwear == "cape":
-        _at_neck(canvas, brush, CAPE_OVER, colours, bones)
+        _at_neck(figure, CAPE_BACK[side])
+    with skia.AutoCanvasRestore(canvas):
+        figure.to_torso()
+        figure.paint(figure.body.tail)
+        if identity.accessory == "backpack":
+            figure.paint(PACK_BEHIND[side])
+    if side:
+        if holding == 0:
+            _held(figure, 0)
+        draw_arm(figure, 0, far=True)
+    seated_front = figure.bones.seated and not side
+    if not seated_front:
+        draw_legs(figure)
+    with skia.AutoCanvasRestore(canvas):
+        figure.to_torso()
+        figure.paint(_torso_layers(identity.kind, identity.pattern))
+        figure.paint(_FRONT_WEAR.get(identity.accessory, ()))
+    if identity.emblem != "none" and not figure.brush.is_mask:
+        _emblem(figure)
+    if seated_front:
+        draw_legs(figure)
+    if not side:
+        draw_arm(figure, 0)
+    draw_arm(figure, 1)
     if identity.neckwear != "none":
-        _at_neck(canvas, brush, NECKWEAR_BACK[identity.neckwear], colours, bones)
-    draw_head(canvas, brush, identity, appearance, colours, bones)
+        _at_neck(figure, NECKWEAR_LAYERS[identity.neckwear], -0.045 if side else 0.0)
+    draw_head(figure)
+    if holding == 1 or (holding == 0 and not side):
+        _held(figure, holding)
+
+
+def _draw_back(figure: CharacterFigure) -> None:
+    """Seen from behind: what is held and the arms are in front of the character, so they come first."""
+    identity = figure.identity
+    holding = holding_arm(figure.appearance)
+    if holding is not None:
+        _held(figure, holding)
+    draw_arm(figure, 0)
+    draw_arm(figure, 1)
+    draw_legs(figure)
+    with skia.AutoCanvasRestore(figure.canvas):
+        figure.to_torso()
+        figure.canvas.scale(-1.0, 1.0)
+        figure.paint(_torso_layers_behind(identity.kind, identity.pattern))
+        figure.paint(_BACK_WEAR.get(identity.accessory, ()))
+        if identity.neckwear != "cape":
+            figure.paint(figure.body.tail)
+    if identity.neckwear == "cape":
+        _at_neck(figure, CAPE_OVER)
+    if identity.neckwear != "none":
+        _at_neck(figure, NECKWEAR_BACK[identity.neckwear])
+    draw_head(figure)
 
 
 @lru_cache(maxsize=512)
@@ -178,56 +158,36 @@ def _torso_layers_behind(kind: str, pattern: str) -> Layers:
     return layers if cut is None else (*layers, Layer(cut, "secondary", True))
 
 
-def _at_neck(
-    canvas: skia.Canvas,
-    brush: Brush,
-    layers: Layers,
-    colours: dict[str, int],
-    bones: Skeleton,
-    dx: float = 0.0,
-) -> None:
-    canvas.save()
-    to_neck(canvas, bones)
-    if dx:
-        canvas.translate(dx, 0.0)
-    paint(canvas, brush, layers, colours)
-    canvas.restore()
+def _at_neck(figure: CharacterFigure, layers: Layers, dx: float = 0.0) -> None:
+    with skia.AutoCanvasRestore(figure.canvas):
+        figure.to_neck()
+        if dx:
+            figure.canvas.translate(dx, 0.0)
+        figure.paint(layers)
 
 
-def _emblem(
-    canvas: skia.Canvas, brush: Brush, identity: Identity, colours: dict[str, int], bones: Skeleton, *, mirror: bool
-) -> None:
-    canvas.save()
-    canvas.translate(*bones.hips)
-    if bones.lean:
-        canvas.rotate(bones.lean)
-    dx, dy = _SIDE_EMBLEM_AT if bones.side else _EMBLEM_AT
-    canvas.translate(dx, dy * bones.torso)
-    if mirror:
-        # a badge is not mirrored when its owner turns round
-        canvas.scale(-1.0, 1.0)
-    paint(canvas, brush, EMBLEM_LAYERS[identity.emblem], colours)
-    canvas.restore()
+def _emblem(figure: CharacterFigure) -> None:
+    canvas, bones = figure.canvas, figure.bones
+    with skia.AutoCanvasRestore(canvas):
+        figure.to_hips()
+        dx, dy = _SIDE_EMBLEM_AT if bones.side else _EMBLEM_AT
+        canvas.translate(dx, dy * bones.torso)
+        if figure.appearance.view == "right":
+            # a badge is not mirrored when its owner turns round
+            canvas.scale(-1.0, 1.0)
+        figure.paint(EMBLEM_LAYERS[figure.identity.emblem])
 
 
-def _held(
-    canvas: skia.Canvas,
-    brush: Brush,
-    body: Body,
-    appearance: Appearance,
-    colours: dict[str, int],
-    bones: Skeleton,
-    arm: int,
-) -> None:
+def _held(figure: CharacterFigure, arm: int) -> None:
     """What is held, upright whatever the body does, and the hand once more around it."""
+    canvas, body, bones = figure.canvas, figure.body, figure.bones
     hand = bones.arms[arm][2]
-    canvas.save()
-    canvas.translate(*hand)
-    if bones.roll:
-        canvas.rotate(-bones.roll)
-    if arm == 0 or bones.side:
-        canvas.scale(-1.0, 1.0)
-    paint(canvas, brush, HELD_LAYERS[appearance.held], colours)
-    canvas.restore()
+    with skia.AutoCanvasRestore(canvas):
+        canvas.translate(*hand)
+        if bones.roll:
+            canvas.rotate(-bones.roll)
+        if arm == 0 or bones.side:
+            canvas.scale(-1.0, 1.0)
+        figure.paint(HELD_LAYERS[figure.appearance.held])
     if body.hand_radius:
-        brush.circle(canvas, *hand, body.hand_radius, colours[body.hand], detail=True)
+        figure.brush.circle(canvas, *hand, body.hand_radius, figure.colours[body.hand], detail=True)

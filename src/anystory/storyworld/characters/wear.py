@@ -5,7 +5,7 @@ Neck coordinates: (0, 0) is the neck, the torso below it. Torso coordinates: (0,
 
 from __future__ import annotations
 
-from anystory.storyworld.characters.faces import Face, eye_centres
+from anystory.storyworld.characters.heads.faces import Face, eye_centres
 from anystory.storyworld.characters.shapes import (
     Layer,
     Layers,
@@ -38,18 +38,10 @@ def _cape() -> Layers:
 
 def _necklace() -> Layers:
     beads = [(-0.125, 0.06), (-0.085, 0.1), (-0.035, 0.12), (0.085, 0.1), (0.125, 0.06), (0.035, 0.12)]
-    return (
-        Layer(join(*(oval(x, y, 0.03) for x, y in beads)), "neck"),
-        Layer(oval(0.0, 0.14, 0.038), "neck dark"),
-    )
+    return (Layer(join(*(oval(x, y, 0.03) for x, y in beads)), "neck"), Layer(oval(0.0, 0.14, 0.038), "neck dark"))
 
 
-NECKWEAR_LAYERS: dict[str, Layers] = {
-    "scarf": _scarf(),
-    "bowtie": _bowtie(),
-    "cape": _cape(),
-    "necklace": _necklace(),
-}
+NECKWEAR_LAYERS: dict[str, Layers] = {"scarf": _scarf(), "bowtie": _bowtie(), "cape": _cape(), "necklace": _necklace()}
 
 _BAND = NECKWEAR_LAYERS["scarf"][1:]
 NECKWEAR_BACK: dict[str, Layers] = {

@@ -10,8 +10,8 @@ from anystory.storyworld.brush import PASTEL, Brush
 from anystory.storyworld.places.base import Place
 from anystory.storyworld.places.bedroom import BEDROOM
 from anystory.storyworld.places.country import DESERT, FARM, MOUNTAIN
+from anystory.storyworld.places.painter import LIGHTS, PlacePainter, tone
 from anystory.storyworld.places.shore import BEACH
-from anystory.storyworld.places.stage import LIGHTS, Stage, tone
 from anystory.storyworld.places.street import STREET
 from anystory.storyworld.places.town import CASTLE, KITCHEN, PLAYGROUND
 from anystory.storyworld.places.winter import SNOWFIELD
@@ -73,4 +73,4 @@ def draw_place(canvas: skia.Canvas, brush: Brush, place: str, light: str, rng: R
         raise ValueError(f"unknown layer {layer!r}: it is back or front")
     draw = found.back if layer == "back" else found.front
     if draw is not None:
-        draw(Stage(canvas, brush, light, rng, "indoor" if found.indoor else "outdoor"))
+        draw(PlacePainter(canvas, brush, light, rng, "indoor" if found.indoor else "outdoor"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from anystory.storyworld.places.stage import Stage
+from anystory.storyworld.places.painter import PlacePainter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +16,9 @@ class Place:
     """Key in levels and records, e.g. "city street"."""
     phrases: tuple[str, ...]
     """Where somebody is who is here; lower case, no punctuation ("on a beach"). The first is the plainest."""
-    back: Callable[[Stage], None]
+    back: Callable[[PlacePainter], None]
     """Draws everything behind the characters, the ground included."""
-    front: Callable[[Stage], None] | None = None
+    front: Callable[[PlacePainter], None] | None = None
     """Draws the details nearest to the viewer, which may hide feet; None when there are none."""
     indoor: bool = False
     """Indoor places keep more of their own colours at dusk and night."""

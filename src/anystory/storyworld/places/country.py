@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anystory.storyworld.places.base import Place
-from anystory.storyworld.places.stage import Stage, draw_sky, ovals, polygon, rects, rolling
+from anystory.storyworld.places.painter import PlacePainter, draw_sky, ovals, polygon, rects, rolling
 from anystory.storyworld.places.woodland import GRASS
 
 CACTUS = (
@@ -32,22 +32,22 @@ BARN = (
 HAYSTACK = ((ovals((0, 0, 0.8, 0.62)), 0xE8C25A), (rects((-0.84, 0.1, 0.84, 0.3)), 0xD3A944))
 
 
-def _desert_back(stage: Stage) -> None:
-    rng = stage.rng
-    draw_sky(stage, 0.66, clouds=0)
+def _desert_back(painter: PlacePainter) -> None:
+    rng = painter.rng
+    draw_sky(painter, 0.66, clouds=0)
     for x in (rng.uniform(0.1, 0.35), rng.uniform(0.65, 0.95)):
-        stage.stamp(MESA, x, 0.64, rng.uniform(0.2, 0.28))
-    stage.path(rolling(rng.uniform(0.56, 0.62), 0.6, rng.uniform(0.56, 0.62)), 0xEFB467)
-    stage.path(rolling(0.7, rng.uniform(0.66, 0.7), 0.72), 0xF5C67C)
+        painter.stamp(MESA, x, 0.64, rng.uniform(0.2, 0.28))
+    painter.path(rolling(rng.uniform(0.56, 0.62), 0.6, rng.uniform(0.56, 0.62)), 0xEFB467)
+    painter.path(rolling(0.7, rng.uniform(0.66, 0.7), 0.72), 0xF5C67C)
     side = rng.uniform(0.1, 0.18)
     left = rng.chance(0.5)
-    stage.stamp(CACTUS, side if left else 1 - side, rng.uniform(0.34, 0.4), 0.42)
-    stage.stamp(CACTUS, 1 - side if left else side, 0.54, 0.2)
+    painter.stamp(CACTUS, side if left else 1 - side, rng.uniform(0.34, 0.4), 0.42)
+    painter.stamp(CACTUS, 1 - side if left else side, 0.54, 0.2)
 
 
-def _desert_front(stage: Stage) -> None:
-    x = stage.rng.uniform(0.03, 0.14)
-    stage.stamp(PEBBLES, x if stage.rng.chance(0.5) else 1 - x, 0.98, 0.05)
+def _desert_front(painter: PlacePainter) -> None:
+    x = painter.rng.uniform(0.03, 0.14)
+    painter.stamp(PEBBLES, x if painter.rng.chance(0.5) else 1 - x, 0.98, 0.05)
 
 
 DESERT = Place(
@@ -59,24 +59,20 @@ DESERT = Place(
 )
 
 
-def _mountain_back(stage: Stage) -> None:
-    rng = stage.rng
-    draw_sky(stage, 0.72, clouds=2)
-    for x, size in (
-        (rng.uniform(0.0, 0.25), 0.46),
-        (rng.uniform(0.75, 1.0), 0.42),
-        (rng.uniform(0.4, 0.6), 0.56),
-    ):
-        stage.stamp(CLIFF, x, 0.72, size, flip=rng.chance(0.5))
-    stage.path(rolling(0.66, rng.uniform(0.68, 0.74), rng.uniform(0.62, 0.7)), 0x8FA37A)
-    stage.path(rolling(rng.uniform(0.74, 0.8), 0.75, rng.uniform(0.74, 0.8)), 0xA9B58C)
+def _mountain_back(painter: PlacePainter) -> None:
+    rng = painter.rng
+    draw_sky(painter, 0.72, clouds=2)
+    for x, size in ((rng.uniform(0.0, 0.25), 0.46), (rng.uniform(0.75, 1.0), 0.42), (rng.uniform(0.4, 0.6), 0.56)):
+        painter.stamp(CLIFF, x, 0.72, size, flip=rng.chance(0.5))
+    painter.path(rolling(0.66, rng.uniform(0.68, 0.74), rng.uniform(0.62, 0.7)), 0x8FA37A)
+    painter.path(rolling(rng.uniform(0.74, 0.8), 0.75, rng.uniform(0.74, 0.8)), 0xA9B58C)
     for x in (rng.uniform(0.04, 0.16), rng.uniform(0.84, 0.96)):
-        stage.stamp(BOULDER, x, rng.uniform(0.74, 0.78), rng.uniform(0.06, 0.09))
+        painter.stamp(BOULDER, x, rng.uniform(0.74, 0.78), rng.uniform(0.06, 0.09))
 
 
-def _mountain_front(stage: Stage) -> None:
-    x = stage.rng.uniform(0.0, 0.12)
-    stage.stamp(BOULDER, x if stage.rng.chance(0.5) else 1 - x, 1.0, 0.08)
+def _mountain_front(painter: PlacePainter) -> None:
+    x = painter.rng.uniform(0.0, 0.12)
+    painter.stamp(BOULDER, x if painter.rng.chance(0.5) else 1 - x, 1.0, 0.08)
 
 
 MOUNTAIN = Place(
@@ -87,23 +83,23 @@ MOUNTAIN = Place(
 )
 
 
-def _farm_back(stage: Stage) -> None:
-    rng = stage.rng
-    draw_sky(stage, 0.6, clouds=2)
-    stage.path(rolling(0.5, rng.uniform(0.5, 0.56), 0.52), 0xD9C766)
+def _farm_back(painter: PlacePainter) -> None:
+    rng = painter.rng
+    draw_sky(painter, 0.6, clouds=2)
+    painter.path(rolling(0.5, rng.uniform(0.5, 0.56), 0.52), 0xD9C766)
     barn = rng.uniform(0.2, 0.3)
     left = rng.chance(0.5)
-    stage.stamp(BARN, barn if left else 1 - barn, 0.52, 0.28)
-    stage.path(rolling(rng.uniform(0.62, 0.66), 0.66, rng.uniform(0.62, 0.66)), 0xA5C85E)
-    stage.stamp(HAYSTACK, 1 - barn * 0.6 if left else barn * 0.6, 0.64, 0.12)
+    painter.stamp(BARN, barn if left else 1 - barn, 0.52, 0.28)
+    painter.path(rolling(rng.uniform(0.62, 0.66), 0.66, rng.uniform(0.62, 0.66)), 0xA5C85E)
+    painter.stamp(HAYSTACK, 1 - barn * 0.6 if left else barn * 0.6, 0.64, 0.12)
     posts = [(0.02 + 0.14 * i, 0.64, 0.04 + 0.14 * i, 0.76) for i in range(8)]
-    stage.path(rects(*posts, (0, 0.665, 1, 0.68), (0, 0.71, 1, 0.725)), 0xC79A6B)
-    stage.path(rolling(0.76, rng.uniform(0.74, 0.77), 0.76), 0xC9A873)
+    painter.path(rects(*posts, (0, 0.665, 1, 0.68), (0, 0.71, 1, 0.725)), 0xC79A6B)
+    painter.path(rolling(0.76, rng.uniform(0.74, 0.77), 0.76), 0xC9A873)
 
 
-def _farm_front(stage: Stage) -> None:
+def _farm_front(painter: PlacePainter) -> None:
     for _ in range(3):
-        stage.stamp(GRASS, stage.rng.uniform(0.03, 0.97), 1.0, 0.05)
+        painter.stamp(GRASS, painter.rng.uniform(0.03, 0.97), 1.0, 0.05)
 
 
 FARM = Place(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import skia
 
 from anystory.storyworld.places.base import Place
-from anystory.storyworld.places.stage import Stage, draw_sky, ovals, polygon, rects, rolling
+from anystory.storyworld.places.painter import PlacePainter, draw_sky, ovals, polygon, rects, rolling
 
 
 def _leaf(dx: float, dy: float) -> skia.Path:
@@ -30,15 +30,7 @@ def _trunk() -> skia.Path:
 
 def _crown() -> skia.Path:
     path = skia.Path()
-    for dx, dy in (
-        (-0.52, 0.16),
-        (-0.4, -0.14),
-        (0.5, 0.16),
-        (0.38, -0.16),
-        (0.02, -0.34),
-        (-0.26, 0.36),
-        (0.3, 0.36),
-    ):
+    for dx, dy in ((-0.52, 0.16), (-0.4, -0.14), (0.5, 0.16), (0.38, -0.16), (0.02, -0.34), (-0.26, 0.36), (0.3, 0.36)):
         path.addPath(_leaf(dx, dy))
     return path
 
@@ -54,50 +46,36 @@ BOAT = (
     (polygon([(-0.7, 0.0), (0.7, 0.0), (0.45, 0.28), (-0.45, 0.28)]), 0xB5523B),
 )
 SHELL = ((polygon([(0, 0.5), (-0.6, -0.1), (-0.35, -0.5), (0, -0.62), (0.35, -0.5), (0.6, -0.1)]), 0xF2A48D),)
-STARFISH = (
-    (
-        polygon(
-            [
-                (0, -1),
-                (0.25, -0.3),
-                (0.95, -0.3),
-                (0.4, 0.14),
-                (0.6, 0.82),
-                (0, 0.4),
-                (-0.6, 0.82),
-                (-0.4, 0.14),
-                (-0.95, -0.3),
-                (-0.25, -0.3),
-            ]
-        ),
-        0xE8735A,
-    ),
-)
+_FIVE_ARMS = polygon([
+    (0, -1), (0.25, -0.3), (0.95, -0.3), (0.4, 0.14), (0.6, 0.82), (0, 0.4), (-0.6, 0.82), (-0.4, 0.14), (-0.95, -0.3),
+    (-0.25, -0.3),
+])  # fmt: skip
+STARFISH = ((_FIVE_ARMS, 0xE8735A),)
 
 
-def _beach_back(stage: Stage) -> None:
-    rng = stage.rng
+def _beach_back(painter: PlacePainter) -> None:
+    rng = painter.rng
     sea = rng.uniform(0.42, 0.48)
-    draw_sky(stage, sea, clouds=1)
-    stage.gradient(sea, 0.72, 0x1F9FC0, 0x5FD3D0)
+    draw_sky(painter, sea, clouds=1)
+    painter.gradient(sea, 0.72, 0x1F9FC0, 0x5FD3D0)
     starts = [(rng.uniform(0.0, 0.8), sea + 0.04 + 0.045 * i) for i in range(3)]
-    stage.path(rects(*((x, y, x + 0.16, y + 0.009) for x, y in starts)), 0xBFEDEC, detail=True)
+    painter.path(rects(*((x, y, x + 0.16, y + 0.009) for x, y in starts)), 0xBFEDEC, detail=True)
     side = rng.chance(0.5)
     boat = rng.uniform(0.55, 0.8)
-    stage.stamp(BOAT, boat if side else 1 - boat, sea + 0.02, rng.uniform(0.1, 0.13))
+    painter.stamp(BOAT, boat if side else 1 - boat, sea + 0.02, rng.uniform(0.1, 0.13))
     shore = rng.uniform(0.6, 0.65)
     tilt = rng.uniform(-0.03, 0.03)
-    stage.path(rolling(shore + tilt - 0.012, shore + 0.004, shore - tilt - 0.012), 0xF4FBF8)
-    stage.path(rolling(shore + tilt + 0.008, shore + 0.026, shore - tilt + 0.008), 0xF3DCA0)
+    painter.path(rolling(shore + tilt - 0.012, shore + 0.004, shore - tilt - 0.012), 0xF4FBF8)
+    painter.path(rolling(shore + tilt + 0.008, shore + 0.026, shore - tilt + 0.008), 0xF3DCA0)
     palm = rng.uniform(0.1, 0.16)
-    stage.stamp(PALM, palm if side else 1 - palm, rng.uniform(0.2, 0.27), 0.5, flip=not side)
+    painter.stamp(PALM, palm if side else 1 - palm, rng.uniform(0.2, 0.27), 0.5, flip=not side)
 
 
-def _beach_front(stage: Stage) -> None:
-    rng = stage.rng
+def _beach_front(painter: PlacePainter) -> None:
+    rng = painter.rng
     thing = rng.pick((SHELL, STARFISH))
     x = rng.uniform(0.06, 0.2)
-    stage.stamp(thing, x if rng.chance(0.5) else 1 - x, rng.uniform(0.93, 0.96), 0.04)
+    painter.stamp(thing, x if rng.chance(0.5) else 1 - x, rng.uniform(0.93, 0.96), 0.04)
 
 
 BEACH = Place(

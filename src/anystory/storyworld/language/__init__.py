@@ -1,0 +1,1 @@
+"""English: captions of scenes, descriptions of identities, and identities out of descriptions."""
