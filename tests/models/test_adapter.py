@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -10,8 +10,18 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from anystory.models import PRESETS, EncodedSubjects, SubjectAdapter, SubjectConditioning, routing_loss
-from anystory.models.key_report import CheckpointKeyError
+from anystory.models import (
+    PRESETS,
+    EncodedSubjects,
+    FixedMaps,
+    FixedRegions,
+    Gumbel,
+    RecordedMaps,
+    SubjectAdapter,
+    SubjectConditioning,
+    routing_loss,
+)
+from anystory.models.saved.key_report import CheckpointKeyError
 from models.tiny import CONFIG, SDXL_UNET, encode, make_adapter, make_unet, owned_by, run_unet, seeded
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -86,27 +96,29 @@ def test_no_unexpected_keyword_is_reported(unet, adapter, caplog):
 @pytest.mark.parametrize("subjects", [1, 2, 3])
 @pytest.mark.parametrize("guidance", [False, True])
 def test_any_number_of_subjects(unet, adapter, subjects, guidance):
-    out = generate(unet, adapter, encode(adapter, 2, subjects), guidance=guidance, record="pictures")
+    out = generate(unet, adapter, encode(adapter, 2, subjects), guidance=guidance, record=RecordedMaps())
     assert out.shape == (4 if guidance else 2, 4, 8, 8)
     assert out.isfinite().all()
 
 
 @pytest.mark.parametrize("size", [(8, 12), (10, 14), (7, 9)])
 def test_any_picture_size(unet, adapter, size):
-    cond = SubjectConditioning(encoded=encode(adapter, 1, 2), record="pictures")
+    record = RecordedMaps()
+    cond = SubjectConditioning(encoded=encode(adapter, 1, 2), record=record)
     with torch.no_grad(), adapter.installed_on(unet):
         assert run_unet(unet, cond, size=size).shape[-2:] == size
     half = tuple((side + 1) // 2 for side in size)
-    first, *_, last = cond.maps.values()
+    first, *_, last = record.maps.values()
     assert first.refined.shape[-2:] == last.refined.shape[-2:] == half
 
 
 def test_maps_are_recorded_in_the_order_of_execution(unet, adapter):
-    cond = SubjectConditioning(encoded=encode(adapter, 1, 2), record="pictures")
+    record = RecordedMaps()
+    cond = SubjectConditioning(encoded=encode(adapter, 1, 2), record=record)
     with torch.no_grad(), adapter.installed_on(unet):
         run_unet(unet, cond)
-    assert list(cond.maps) == [layer.cross_attention for layer in adapter.layers]
-    for maps in cond.maps.values():
+    assert list(record.maps) == [layer.cross_attention for layer in adapter.layers]
+    for maps in record.maps.values():
         torch.testing.assert_close(maps.refined.sum(1), torch.ones_like(maps.refined[:, 0]))
         assert torch.equal(maps.gate.argmax(1), maps.refined.argmax(1))
 
@@ -144,14 +156,15 @@ def test_with_the_background_owning_everything_the_references_change_nothing(une
         features={name: 100 * torch.ones_like(value) for name, value in encoded.features.items()},
         present=encoded.present,
     )
-    everywhere = owned_by(-1)
-    quiet_result = generate(unet, adapter, encoded, gate_masks=everywhere)
-    assert torch.equal(quiet_result, generate(unet, adapter, loud, gate_masks=everywhere))
+    everywhere = FixedMaps(owned_by(-1))
+    quiet_result = generate(unet, adapter, encoded, gate=everywhere)
+    assert torch.equal(quiet_result, generate(unet, adapter, loud, gate=everywhere))
     no_keys = torch.zeros(1, 2)
-    assert torch.equal(quiet_result, generate(unet, adapter, loud, gate_masks=everywhere, reference_scales=no_keys))
-    somewhere = owned_by(0)
+    assert torch.equal(quiet_result, generate(unet, adapter, loud, gate=everywhere, reference_scales=no_keys))
+    somewhere = FixedMaps(owned_by(0))
     assert not torch.equal(
-        generate(unet, adapter, encoded, gate_masks=somewhere), generate(unet, adapter, loud, gate_masks=somewhere)
+        generate(unet, adapter, encoded, gate=somewhere),
+        generate(unet, adapter, loud, gate=somewhere),
     )
 
 
@@ -159,7 +172,7 @@ def test_without_any_injection_the_unet_is_the_base(unet, adapter):
     """Scales 0 and no background term: what remains is the frozen model."""
     encoded = encode(adapter, 1, 2)
     off = torch.zeros(1, 2)
-    out = generate(unet, adapter, encoded, gate_masks=owned_by(0), scales=off, reference_scales=off)
+    out = generate(unet, adapter, encoded, gate=FixedMaps(owned_by(0)), scales=off, reference_scales=off)
     torch.testing.assert_close(out, run_unet(unet))
 
 
@@ -169,7 +182,7 @@ def test_guidance_is_two_calls_in_one(unet, adapter):
     guided = generate(unet, adapter, encoded, guidance=True)
     torch.testing.assert_close(guided[2:], generate(unet, adapter, encoded))
     empty = owned_by(-1, batch=2)
-    torch.testing.assert_close(guided[:2], generate(unet, adapter, encoded, gate_masks=empty))
+    torch.testing.assert_close(guided[:2], generate(unet, adapter, encoded, gate=FixedMaps(empty)))
 
 
 def test_a_fixed_region_decides_where_a_subject_is(unet, adapter):
@@ -179,8 +192,8 @@ def test_a_fixed_region_decides_where_a_subject_is(unet, adapter):
     given = torch.ones(1, 1, dtype=torch.bool)
     masks = torch.cat([regions, 1 - regions], dim=1)
     torch.testing.assert_close(
-        generate(unet, adapter, encoded, regions=regions, region_given=given),
-        generate(unet, adapter, encoded, gate_masks=masks),
+        generate(unet, adapter, encoded, gate=FixedRegions(regions, given)),
+        generate(unet, adapter, encoded, gate=FixedMaps(masks)),
     )
 
 
@@ -215,20 +228,21 @@ def test_half_precision_base(adapter):
 # Training.
 
 
-def train_step(unet, adapter, stage: str) -> None:
+def train_step(unet, adapter, stage: str, coarse_weight: float = 0.5) -> None:
     """Forward and backward as a training loop does them."""
     encoded = encode(adapter, 2, 2, present=torch.tensor([[True, True], [True, False]]))
     masks = masks_for(2, 2)
     masks[1, 2] += masks[1, 1]
     masks[1, 1] = 0
+    record = RecordedMaps(keep_graph=True)
     if stage == "encoder":
-        cond = SubjectConditioning(encoded=encoded, gate_masks=masks)
+        cond = SubjectConditioning(encoded=encoded, gate=FixedMaps(masks))
     else:
-        cond = SubjectConditioning(encoded=encoded, gumbel_temperature=1.0, generator=seeded(0), record="loss")
+        cond = SubjectConditioning(encoded=encoded, gate=Gumbel(1.0, seeded(0)), record=record)
     with adapter.installed_on(unet):
         loss = (run_unet(unet, cond, rows=2) - torch.randn(2, 4, 8, 8, generator=seeded(1))).square().mean()
         if stage == "router":
-            loss = loss + routing_loss(cond.maps, masks[:, :2], encoded.present, coarse_weight=0.5)
+            loss = loss + routing_loss(record.maps, masks[:, :2], encoded.present, coarse_weight=coarse_weight)
         loss.backward()
 
 
@@ -244,12 +258,23 @@ def test_every_parameter_of_a_stage_is_trained_and_no_other(unet, adapter, stage
     assert all(p.grad is None for p in unet.parameters())
 
 
+def test_shared_projections_are_trained_without_a_coarse_loss(unet):
+    adapter = make_adapter(unet, replace(CONFIG, map_projections="shared"))
+    adapter.requires_grad_(False)
+    trained = adapter.stage_parameters("router")
+    for parameter in trained.values():
+        parameter.requires_grad_()
+    assert not [name for name in trained if "coarse" in name]
+    train_step(unet, adapter, "router", coarse_weight=0.0)
+    assert [name for name, p in trained.items() if p.grad is None or not p.grad.any()] == []
+
+
 def test_diffusion_loss_alone_reaches_the_router_through_sigma(unet, adapter):
     adapter.requires_grad_(False)
     routers = {name: p for name, p in adapter.stage_parameters("router").items() if "coarse" not in name}
     for parameter in routers.values():
         parameter.requires_grad_()
-    cond = SubjectConditioning(encoded=encode(adapter, 1, 2), gumbel_temperature=1.0, generator=seeded(0))
+    cond = SubjectConditioning(encoded=encode(adapter, 1, 2), gate=Gumbel(1.0, seeded(0)))
     with adapter.installed_on(unet):
         run_unet(unet, cond).square().mean().backward()
     assert [name for name, p in routers.items() if p.grad is None or not p.grad.any()] == []
@@ -261,7 +286,7 @@ def test_references_alone_give_the_router_a_gradient(unet, adapter):
     adapter.routers.requires_grad_()
     for projection in adapter.cross_projections.values():
         torch.nn.init.zeros_(projection.to_v.weight)
-    cond = SubjectConditioning(encoded=encode(adapter, 1, 2), gumbel_temperature=1.0, generator=seeded(0))
+    cond = SubjectConditioning(encoded=encode(adapter, 1, 2), gate=Gumbel(1.0, seeded(0)))
     with adapter.installed_on(unet):
         run_unet(unet, cond).square().mean().backward()
     # The last map precedes no self-attention.
@@ -325,8 +350,10 @@ def test_sdxl_adapter_on_the_meta_device():
     assert (len(adapter.reference_net.layers), len(adapter.reference_projections)) == (69, 69)
     assert adapter.subject_qformer.latents.shape == (1, 64, 1280)
     assert adapter.subject_qformer.proj_out.weight.shape[0] == 2048
+    assert adapter.routing_qformer is not None
     assert adapter.routing_qformer.latents.shape == (1, 1, 1280)
-    assert {adapter.state_dict()[name].shape[0] for name in adapter.state_dict() if "coarse_slot" in name} == {320}
+    state = adapter.state_dict()
+    assert {state[name].shape[0] for name in state if name.endswith("to_q.weight") and "routers" in name} == {320}
 
 
 def test_mini_preset_fits_a_unet_of_its_size():
@@ -408,10 +435,10 @@ def test_a_missing_shard_and_a_cut_file_are_errors(adapter, tmp_path):
     shard = min(tmp_path.glob("*.safetensors"))
     whole = shard.read_bytes()
     shard.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(OSError, match=shard.name):
+    with pytest.raises((OSError, ValueError), match=shard.name):
         SubjectAdapter.from_pretrained(tmp_path)
     shard.unlink()
-    with pytest.raises(OSError, match=shard.name):
+    with pytest.raises((OSError, ValueError), match=shard.name):
         SubjectAdapter.from_pretrained(tmp_path)
 
 
@@ -421,6 +448,39 @@ def test_pickles_are_not_loaded(adapter, tmp_path):
     torch.save(adapter.state_dict(), tmp_path / "diffusion_pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
         SubjectAdapter.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("map_projections", ["shared", "separate"])
+def test_map_projections_survive_saving(unet, tmp_path, map_projections):
+    made = make_adapter(unet, replace(CONFIG, map_projections=map_projections))
+    made.save_pretrained(tmp_path)
+    back = SubjectAdapter.from_pretrained(tmp_path)
+    assert back.sizes.map_projections == map_projections
+    assert all(torch.equal(value, back.state_dict()[name]) for name, value in made.state_dict().items())
+
+
+def test_an_adapter_saved_before_there_was_a_choice_is_separate(unet, tmp_path):
+    make_adapter(unet, replace(CONFIG, map_projections="separate")).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["adapter_config"]["map_projections"]
+    path.write_text(json.dumps(config))
+    assert SubjectAdapter.from_pretrained(tmp_path).sizes.map_projections == "separate"
+
+
+def test_weights_of_the_other_kind_are_named(unet, tmp_path):
+    make_adapter(unet, replace(CONFIG, map_projections="separate")).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["adapter_config"]["map_projections"] = "shared"
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointKeyError, match="is not a whole adapter") as caught:
+        SubjectAdapter.from_pretrained(tmp_path)
+    report = caught.value.report
+    assert {key.split(".")[-2] for key in report.missing} == {"map_slot", "map_pixel"}
+    assert {key.split(".")[-2] for key in report.unexpected} == {
+        *("coarse_slot", "coarse_pixel", "refined_slot", "refined_pixel")
+    }
 
 
 def test_bad_config_is_refused(adapter, tmp_path):

@@ -9,14 +9,15 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
-from anystory.models import EncodedSubjects, SubjectConditioning, unet_layout
-from anystory.models.injection import (
-    dense_reference_attention,
+from anystory.models import Argmax, EncodedSubjects, Everywhere, FixedMaps, Gumbel, RecordedMaps, unet_layout
+from anystory.models.attention import (
+    attention_with_lse,
     merged_reference_attention,
+    reference_attention,
     slot_attention,
 )
-from anystory.models.log_sum_exp import attention_with_lse
-from models.tiny import encode, owned_by, seeded
+from anystory.models.routing_state import RoutingState
+from models.tiny import decide, encode, maps_of, owned_by, ready, seeded
 
 FIRST = "down_blocks.1.attentions.0.transformer_blocks.0"  # 4 × 4 pixels for an 8 × 8 latent
 SECOND = "down_blocks.2.attentions.0.transformer_blocks.0"  # 2 × 2
@@ -42,21 +43,15 @@ def layer(unet, adapter):
     }
     text = torch.randn(1, 6, 20, generator=seeded(9))
 
-    def run(name: str, cond: SubjectConditioning | None, rows: int = 1) -> Tensor:
+    def run(name: str, cond: RoutingState | None, rows: int = 1) -> Tensor:
         attn = unet.get_submodule(name)
         hidden = states[attn.query_dim].repeat(rows, 1, 1)
         context = text.repeat(rows, 1, 1) if name.endswith("attn2") else None
         with torch.no_grad():
-            return processors[name](attn, hidden, context, subject_conditioning=cond)
+            return processors[name](attn, hidden, context, routing=cond)
 
     run.states, run.text = states, text  # type: ignore[attr-defined]
     return run
-
-
-def ready(encoded: EncodedSubjects, **changes: Any) -> SubjectConditioning:
-    cond = SubjectConditioning(encoded=encoded, **changes)
-    cond.begin((8, 8))
-    return cond
 
 
 def split_masks(size: tuple[int, int] = (8, 8)) -> Tensor:
@@ -90,7 +85,7 @@ def test_cross_attention_is_the_papers_equation(unet, adapter, layer):
     encoded = encode(adapter, 1, 2)
     scales = torch.tensor([[0.7, 1.3]])
     masks = split_masks()
-    result = layer(f"{FIRST}.attn2", ready(encoded, gate_masks=masks, scales=scales))
+    result = layer(f"{FIRST}.attn2", ready(encoded, gate=FixedMaps(masks), scales=scales))
 
     attn, projection = unet.get_submodule(f"{FIRST}.attn2"), adapter._projection(f"{FIRST}.attn2")
     hidden, text = layer.states[16][0], layer.text[0]
@@ -111,14 +106,14 @@ def test_cross_attention_is_the_papers_equation(unet, adapter, layer):
 def test_without_the_router_every_slot_is_everywhere(unet, adapter, layer):
     """Both kinds of layer: the sum of what each slot gives when it owns everything; all references' keys at once."""
     encoded = encode(adapter, 1, 2)
-    everywhere = ready(encoded, use_router=False)
+    everywhere = ready(encoded, gate=Everywhere())
     name, attn = f"{FIRST}.attn2", unet.get_submodule(f"{FIRST}.attn2")
     text_only = layer(name, None)[0]
     expected = text_only.clone()
     for slot in range(3):
         masks = torch.zeros(1, 3, 8, 8)
         masks[:, slot] = 1
-        expected = expected + layer(name, ready(encoded, gate_masks=masks))[0] - text_only  # to_out is affine
+        expected = expected + layer(name, ready(encoded, gate=FixedMaps(masks)))[0] - text_only  # to_out is affine
     torch.testing.assert_close(layer(name, everywhere)[0], expected)
 
     name = f"{THIRD}.attn1"
@@ -134,13 +129,13 @@ def test_without_the_router_every_slot_is_everywhere(unet, adapter, layer):
 def test_without_the_router_padding_is_nowhere(adapter, layer):
     encoded = encode(adapter, 1, 2)
     encoded.present[0, 1] = False
-    alone = ready(encode(adapter, 1, 1), use_router=False)
+    alone = ready(encode(adapter, 1, 1), gate=Everywhere())
     for name in (f"{FIRST}.attn2", f"{THIRD}.attn1"):
-        padded = layer(name, ready(encoded, use_router=False))
+        padded = layer(name, ready(encoded, gate=Everywhere()))
         assert padded.isfinite().all()
         assert not torch.equal(padded, layer(name, None))
-    assert ready(encoded, use_router=False).decide("x", 16, None)[0, :, 0].tolist() == [1, 0, 1]
-    assert alone.decide("x", 16, None)[0, :, 0].tolist() == [1, 1]
+    assert decide(ready(encoded, gate=Everywhere()), 16, None)[0, :, 0].tolist() == [1, 0, 1]
+    assert decide(alone, 16, None)[0, :, 0].tolist() == [1, 1]
 
 
 def test_cross_attention_masks_text_as_the_base_does(unet, adapter):
@@ -149,8 +144,8 @@ def test_cross_attention_masks_text_as_the_base_does(unet, adapter):
     hidden, text = torch.randn(1, 16, 16, generator=seeded(0)), torch.randn(1, 6, 20, generator=seeded(1))
     mask = torch.zeros(1, 1, 6)
     mask[..., 4:] = -10000.0
-    cond = ready(encode(adapter, 1, 1), gate_masks=owned_by(0, slots=2), scales=torch.zeros(1, 1))
-    masked = processor(attn, hidden, text, mask, subject_conditioning=cond)
+    cond = ready(encode(adapter, 1, 1), gate=FixedMaps(owned_by(0, slots=2)), scales=torch.zeros(1, 1))
+    masked = processor(attn, hidden, text, mask, routing=cond)
     torch.testing.assert_close(masked, AttnProcessor2_0()(attn, hidden, text, mask))
     torch.testing.assert_close(masked, AttnProcessor2_0()(attn, hidden, text[:, :4]))
 
@@ -159,7 +154,7 @@ def test_scale_zero_removes_the_term(unet, adapter, layer):
     encoded = encode(adapter, 1, 2)
     name, attn = f"{FIRST}.attn2", unet.get_submodule(f"{FIRST}.attn2")
     base = AttnProcessor2_0()(attn, layer.states[16], layer.text)
-    result = layer(name, ready(encoded, gate_masks=split_masks(), scales=torch.tensor([[0.0, 1.0]])))
+    result = layer(name, ready(encoded, gate=FixedMaps(split_masks()), scales=torch.tensor([[0.0, 1.0]])))
     owned = split_masks()[0, 0, ::2, ::2].flatten().bool()
     torch.testing.assert_close(result[0, owned], base[0, owned])
     assert not torch.allclose(result[0, ~owned], base[0, ~owned])
@@ -185,7 +180,7 @@ def reference_case(seed: int = 0, **shape: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("attend", [dense_reference_attention, merged_reference_attention])
+@pytest.mark.parametrize("attend", [reference_attention, merged_reference_attention])
 def test_reference_attention_joins_the_owners_keys(attend: Callable[..., Tensor]):
     case = reference_case()
     result = attend(**case)
@@ -207,7 +202,7 @@ def test_reference_attention_joins_the_owners_keys(attend: Callable[..., Tensor]
 def test_merged_and_dense_attention_are_equal_at_odds_of_all_sizes():
     case = reference_case(N=3, L=33, T=17, e=8)
     case["query"] = case["query"] * 10
-    torch.testing.assert_close(merged_reference_attention(**case), dense_reference_attention(**case))
+    torch.testing.assert_close(merged_reference_attention(**case), reference_attention(**case))
 
 
 def test_gradient_of_the_gate_stays_small_for_references_far_above_the_latent():
@@ -253,7 +248,7 @@ def test_merged_and_dense_attention_have_the_same_gradients():
         out = attend(**case)
         return list(torch.autograd.grad((out * torch.randn(out.shape, generator=seeded(1))).sum(), inputs))
 
-    for merged, dense in zip(gradients(merged_reference_attention), gradients(dense_reference_attention), strict=True):
+    for merged, dense in zip(gradients(merged_reference_attention), gradients(reference_attention), strict=True):
         torch.testing.assert_close(merged, dense)
 
 
@@ -272,7 +267,7 @@ def test_extreme_scores_give_finite_values_and_gradients():
     case["gate"].requires_grad_()
     out = merged_reference_attention(**case)
     out.sum().backward()
-    torch.testing.assert_close(out, dense_reference_attention(**case))
+    torch.testing.assert_close(out, reference_attention(**case))
     for name in ("query", "gate"):
         gradient = case[name].grad
         assert gradient is not None
@@ -282,12 +277,12 @@ def test_extreme_scores_give_finite_values_and_gradients():
 def test_self_attention_reads_the_preceding_map(unet, adapter, layer):
     """At equal sizes the router's own σ; γ = log(reference scale); G through W̃."""
     encoded = encode(adapter, 1, 2)
-    cond = ready(encoded, reference_scales=torch.tensor([[0.5, 2.0]]), record="pictures")
+    cond = ready(encoded, reference_scales=torch.tensor([[0.5, 2.0]]), record=RecordedMaps())
     layer(f"{SECOND}.attn2", cond)
     result = layer(f"{THIRD}.attn1", cond)
 
     attn, projection = unet.get_submodule(f"{THIRD}.attn1"), adapter._projection(f"{THIRD}.attn1")
-    hidden, gate = layer.states[24][0], cond.maps[f"{SECOND}.attn2"].gate[0].flatten(1)
+    hidden, gate = layer.states[24][0], maps_of(cond)[f"{SECOND}.attn2"].gate[0].flatten(1)
     heads = attn.heads
     out = []
     for h in range(heads):
@@ -311,15 +306,19 @@ def test_self_attention_reads_the_preceding_map(unet, adapter, layer):
 def test_dense_and_merged_processors_agree(unet, adapter, temperature):
     """Training's differentiable form gives what inference's dense form gives for the same gates."""
     encoded = encode(adapter, 1, 2)
-    cond = ready(encoded, gumbel_temperature=temperature, generator=seeded(0), record="loss")
+    cond = ready(
+        encoded,
+        gate=Argmax() if temperature is None else Gumbel(temperature, seeded(0)),
+        record=RecordedMaps(keep_graph=True),
+    )
     hidden = torch.randn(1, 4, 24, generator=seeded(1))
     processors = adapter._processors()
     name = f"{SECOND}.attn2"
-    processors[name](unet.get_submodule(name), hidden, torch.randn(1, 6, 20), subject_conditioning=cond)
+    processors[name](unet.get_submodule(name), hidden, torch.randn(1, 6, 20), routing=cond)
     name = f"{THIRD}.attn1"
-    trained = processors[name](unet.get_submodule(name), hidden, subject_conditioning=cond)
-    oracle = torch.nn.functional.interpolate(cond.maps[f"{SECOND}.attn2"].gate.detach(), (8, 8))
-    dense = processors[name](unet.get_submodule(name), hidden, subject_conditioning=ready(encoded, gate_masks=oracle))
+    trained = processors[name](unet.get_submodule(name), hidden, routing=cond)
+    oracle = torch.nn.functional.interpolate(maps_of(cond)[f"{SECOND}.attn2"].gate.detach(), (8, 8))
+    dense = processors[name](unet.get_submodule(name), hidden, routing=ready(encoded, gate=FixedMaps(oracle)))
     torch.testing.assert_close(trained, dense)
 
 
@@ -341,7 +340,7 @@ def other_subject(encoded: EncodedSubjects, slot: int) -> EncodedSubjects:
 def test_a_pixel_is_not_changed_by_any_other_slot(adapter, layer, changed):
     encoded = encode(adapter, 1, 2)
     masks = split_masks()
-    before, after = ready(encoded, gate_masks=masks), ready(other_subject(encoded, changed), gate_masks=masks)
+    before, after = ready(encoded, gate=FixedMaps(masks)), ready(other_subject(encoded, changed), gate=FixedMaps(masks))
     for name in (f"{FIRST}.attn2", f"{SECOND}.attn2", f"{SECOND}.attn1", f"{THIRD}.attn1"):
         old, new = layer(name, before), layer(name, after)
         side = int(math.sqrt(old.shape[1]))
@@ -357,12 +356,12 @@ def test_a_pixel_is_not_changed_by_any_other_slot_in_training(unet, adapter):
     processors = adapter._processors()
     outputs, gates = [], []
     for subjects in (encoded, other_subject(encoded, 0)):
-        cond = ready(subjects, gumbel_temperature=1.0, generator=seeded(4), record="loss")
+        cond = ready(subjects, gate=Gumbel(1.0, seeded(4)), record=RecordedMaps(keep_graph=True))
         name = f"{SECOND}.attn2"
-        cross = processors[name](unet.get_submodule(name), hidden, text, subject_conditioning=cond)
+        cross = processors[name](unet.get_submodule(name), hidden, text, routing=cond)
         own = f"{THIRD}.attn1"
-        outputs.append((cross, processors[own](unet.get_submodule(own), hidden, subject_conditioning=cond)))
-        gates.append(cond.maps[name].gate[0].flatten(1))
+        outputs.append((cross, processors[own](unet.get_submodule(own), hidden, routing=cond)))
+        gates.append(maps_of(cond)[name].gate[0].flatten(1))
     assert torch.equal(gates[0], gates[1])
     owned = gates[0][0].bool()
     assert 0 < owned.sum() < 4
@@ -371,21 +370,22 @@ def test_a_pixel_is_not_changed_by_any_other_slot_in_training(unet, adapter):
         assert not torch.equal(old[0, owned], new[0, owned])
 
 
+@torch.no_grad()
 def test_reference_scale_zero_removes_the_keys(unet, layer, adapter):
     encoded, name = encode(adapter, 1, 2), f"{THIRD}.attn1"
     base = AttnProcessor2_0()(unet.get_submodule(name), layer.states[24])
-    off = ready(encoded, gate_masks=owned_by(0), reference_scales=torch.zeros(1, 2))
+    off = ready(encoded, gate=FixedMaps(owned_by(0)), reference_scales=torch.zeros(1, 2))
     assert torch.equal(layer(name, off), base)
-    one_off = ready(encoded, gate_masks=owned_by(0), reference_scales=torch.tensor([[0.0, 1.0]]))
+    one_off = ready(encoded, gate=FixedMaps(owned_by(0)), reference_scales=torch.tensor([[0.0, 1.0]]))
     assert torch.equal(layer(name, one_off), base)
-    assert not torch.allclose(layer(name, ready(encoded, gate_masks=owned_by(0))), base)
+    assert not torch.allclose(layer(name, ready(encoded, gate=FixedMaps(owned_by(0)))), base)
 
 
 def test_first_self_attention_takes_no_reference(unet, adapter, layer):
     name = f"{FIRST}.attn1"
     assert unet_layout(unet)[0].self_attention == name
     base = AttnProcessor2_0()(unet.get_submodule(name), layer.states[16])
-    assert torch.equal(layer(name, ready(encode(adapter, 1, 2), gate_masks=owned_by(0))), base)
+    assert torch.equal(layer(name, ready(encode(adapter, 1, 2), gate=FixedMaps(owned_by(0)))), base)
 
 
 def test_without_subjects_the_processors_are_the_base(unet, layer):
@@ -397,28 +397,34 @@ def test_without_subjects_the_processors_are_the_base(unet, layer):
 # Guidance (D8).
 
 
-def test_unconditional_half_gets_the_background_everywhere_and_no_reference(unet, adapter, layer):
+@pytest.mark.parametrize("fast", [True, False])
+@torch.no_grad()
+def test_unconditional_half_gets_the_background_everywhere_and_no_reference(unet, adapter, layer, fast):
     encoded = encode(adapter, 1, 2)
-    guided = ready(encoded, guidance=True, gate_masks=owned_by(0))
+    guided = ready(encoded, guidance=True, gate=FixedMaps(owned_by(0)), fast=fast)
     cross, own = f"{FIRST}.attn2", f"{SECOND}.attn1"
-    everywhere = layer(cross, ready(encoded, gate_masks=owned_by(-1)))
+    everywhere = layer(cross, ready(encoded, gate=FixedMaps(owned_by(-1))))
     torch.testing.assert_close(layer(cross, guided, rows=2)[0], everywhere[0])
     base = AttnProcessor2_0()(unet.get_submodule(own), layer.states[24])
     torch.testing.assert_close(layer(own, guided, rows=2)[0], base[0])
 
 
-def test_conditional_half_is_routed_as_without_guidance(adapter, layer):
+@pytest.mark.parametrize("fast", [True, False])
+@torch.no_grad()
+def test_conditional_half_is_routed_as_without_guidance(adapter, layer, fast):
     encoded = encode(adapter, 1, 2)
-    guided, alone = (ready(encoded, guidance=guidance, record="pictures") for guidance in (True, False))
+    guided, alone = (ready(encoded, guidance=guidance, record=RecordedMaps(), fast=fast) for guidance in (True, False))
     for name in (f"{FIRST}.attn2", f"{SECOND}.attn1"):
         torch.testing.assert_close(layer(name, guided, rows=2)[1:], layer(name, alone))
-    assert guided.maps[f"{FIRST}.attn2"].refined.shape == (1, 3, 4, 4)
+    assert maps_of(guided)[f"{FIRST}.attn2"].refined.shape == (1, 3, 4, 4)
 
 
-def test_unconditional_half_may_be_the_base_alone(unet, adapter, layer):
+@pytest.mark.parametrize("fast", [True, False])
+@torch.no_grad()
+def test_unconditional_half_may_be_the_base_alone(unet, adapter, layer, fast):
     name = f"{FIRST}.attn2"
     base = AttnProcessor2_0()(unet.get_submodule(name), layer.states[16], layer.text)
-    cond = ready(encode(adapter, 1, 2), guidance=True, gate_masks=owned_by(0), unconditional="base")
+    cond = ready(encode(adapter, 1, 2), guidance=True, gate=FixedMaps(owned_by(0)), unconditional="base", fast=fast)
     result = layer(name, cond, rows=2)
     torch.testing.assert_close(result[0], base[0])
     assert not torch.allclose(result[1], base[0])
@@ -432,10 +438,8 @@ def test_other_contexts_are_refused(unet, adapter):
     cross, own = f"{FIRST}.attn2", f"{SECOND}.attn1"
     processors = adapter._processors()
     with pytest.raises(ValueError, match="encoder_hidden_states must be a tensor, got tuple"):
-        processors[cross](unet.get_submodule(cross), torch.zeros(1, 16, 16), (1, 2), subject_conditioning=cond)
+        processors[cross](unet.get_submodule(cross), torch.zeros(1, 16, 16), (1, 2), routing=cond)
     with pytest.raises(ValueError, match="attention_mask is not supported"):
-        processors[own](
-            unet.get_submodule(own), torch.zeros(1, 4, 24), None, torch.zeros(1, 1, 4), subject_conditioning=cond
-        )
+        processors[own](unet.get_submodule(own), torch.zeros(1, 4, 24), None, torch.zeros(1, 1, 4), routing=cond)
     with pytest.raises(ValueError, match="batch of 2.*needs 1: it is for 1 sample.s. without guidance"):
-        processors[own](unet.get_submodule(own), torch.zeros(2, 4, 24), subject_conditioning=cond)
+        processors[own](unet.get_submodule(own), torch.zeros(2, 4, 24), routing=cond)

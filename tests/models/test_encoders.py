@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 
-from anystory.models import PRESETS
+from anystory.models import PRESETS, SubjectAdapter
 from anystory.models.encoders import encode_slots, routing_qformer, subject_qformer
 from models.tiny import CONFIG, encode, reference_inputs, seeded
 
@@ -46,6 +48,21 @@ def test_padding_is_not_computed_and_changes_nobody(adapter):
     for layer, value in encoded.features.items():
         assert not value[0, 1].any()
         torch.testing.assert_close(value[present], full.features[layer][present])
+
+
+def test_coupled_routing_reads_the_subjects_tokens_alone(unet, tmp_path):
+    """D16: the same tokens route alike, whatever CLIP saw."""
+    coupled = SubjectAdapter.from_unet(unet, replace(CONFIG, routing_features="coupled"))
+    encoded = encode(coupled, 2, 2)
+    assert encoded.routing.shape == (2, 3, CONFIG.routing_dim)
+    assert coupled.coupled_routing is not None
+    torch.testing.assert_close(encoded.routing, coupled.coupled_routing(encoded.tokens))
+    trained = {name.partition(".")[0] for name in coupled.stage_parameters("router")}
+    assert trained == {"coupled_routing", "routers"}
+    assert not any(name.startswith("routing_qformer") for name in coupled.state_dict())
+    coupled.save_pretrained(tmp_path / "adapter")
+    again = SubjectAdapter.from_pretrained(tmp_path / "adapter")
+    torch.testing.assert_close(encode(again, 2, 2).routing, encoded.routing)
 
 
 def test_a_batch_without_subjects_has_a_background(adapter):

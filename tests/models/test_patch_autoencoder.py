@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,15 @@ def test_normalised_latents_have_unit_variance_and_decode_to_the_same_picture(va
 
 
 @torch.no_grad()
+def test_normalised_posteriors_are_as_wide_in_proportion(vae: PatchAutoencoder) -> None:
+    x = pictures(2)
+    raw = vae.encode(x).latent_dist.std  # pyright: ignore[reportAttributeAccessIssue]
+    vae.latent_std.copy_(torch.tensor([0.5, 1.0, 2.0, 4.0]))
+    found = vae.encode(x).latent_dist.std  # pyright: ignore[reportAttributeAccessIssue]
+    torch.testing.assert_close(found, raw / torch.tensor([0.5, 1.0, 2.0, 4.0])[:, None, None])
+
+
+@torch.no_grad()
 def test_slicing_changes_nothing_but_rounding(vae: PatchAutoencoder) -> None:
     z = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     whole = vae.decode(z).sample  # pyright: ignore[reportAttributeAccessIssue]
@@ -97,3 +107,27 @@ def test_bad_sizes_are_named(vae: PatchAutoencoder) -> None:
         vae.encode(pictures(1, 18, 16))
     with pytest.raises(ValueError, match="encoder_width"):
         PatchAutoencoder(encoder_width=10, norm_num_groups=4)
+    with pytest.raises(ValueError, match="decoder_width must be divisible"):
+        PatchAutoencoder(decoder_width=(10, 16), decoder_blocks=(1, 1), norm_num_groups=4, encoder_width=16)
+    with pytest.raises(ValueError, match="decoder_blocks must be 2 positive numbers"):
+        PatchAutoencoder(decoder_width=(16, 16), decoder_blocks=(1, 1, 1), norm_num_groups=4, encoder_width=16)
+    with pytest.raises(ValueError, match="encoder_width has 4 resolutions"):
+        PatchAutoencoder(encoder_width=(16,) * 4, norm_num_groups=4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("encoder", "decoder"), [((8, 16), (4, 8, 16)), (16, (8, 16)), ((4, 8, 12, 16), 16)])
+def test_several_resolutions_keep_the_factor_and_start_as_a_plain_path(encoder: Any, decoder: Any) -> None:
+    sizes: dict[str, Any] = {"encoder_blocks": 1, "decoder_blocks": 1, "norm_num_groups": 4, "latent_channels": 4}
+    vae = PatchAutoencoder(block_out_channels=(4, 8, 16, 16), encoder_width=encoder, decoder_width=decoder, **sizes)
+    x = pictures(2, 32, 16)
+    latents = vae.encode(x).latent_dist.mode()  # pyright: ignore[reportAttributeAccessIssue]
+    assert latents.shape == (2, 4, 4, 2)
+    assert vae.decode(latents).sample.shape == x.shape  # pyright: ignore[reportAttributeAccessIssue]
+    edges = {name for name in dict(vae.named_parameters()) if name.startswith(vae.edges)}
+    inputs = {id(m.weight) for m in vae.modules() if isinstance(m, torch.nn.Conv2d) and m.in_channels in (4, 3 * 64)}
+    named = dict(vae.named_parameters())
+    assert {"post_quant_conv.weight", "encoder.1.weight", "decoder.0.weight"} <= edges
+    assert id(named["decoder.0.weight"]) in inputs
+    last = [name for name in named if name.startswith("decoder.") and name.endswith(".weight")][-1]
+    assert last in edges

@@ -8,16 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anystory.models import Router, RoutingMaps, routing_loss
+from anystory.models.configs import MapProjections
 from anystory.models.router import gumbel_noise, map_logits, mask_absent, one_hot, owner_mask, sigma
 from models.tiny import seeded
 
 ALL = torch.ones(2, 3, dtype=torch.bool)
 
 
-def make_router(scale: float = 1.0) -> Router:
+def make_router(scale: float = 1.0, map_projections: MapProjections = "separate") -> Router:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        router = Router(dim=16, routing_dim=10, router_dim=8, heads=2)
+        router = Router(dim=16, routing_dim=10, router_dim=8, heads=2, map_projections=map_projections)
         for parameter in router.parameters():
             torch.nn.init.normal_(parameter, std=scale)
     return router
@@ -68,6 +69,31 @@ def test_router_is_coarse_map_attention_refined_map():
     torch.testing.assert_close(refined, router.refined_slot(again) @ router.refined_pixel(states).mT / math.sqrt(8))
 
 
+def test_shared_projections_make_both_maps():
+    """D5: the paper's figure names both inner products by the same two linear maps."""
+    router = make_router(map_projections="shared")
+    routing, states = inputs()
+    coarse, refined = router(routing, states, ALL)
+    expected = router.map_slot(routing) @ router.map_pixel(states).mT / math.sqrt(8)
+    torch.testing.assert_close(coarse, expected)
+    again = router.refine(routing, states, owner_mask(expected))
+    torch.testing.assert_close(refined, router.map_slot(again) @ router.map_pixel(states).mT / math.sqrt(8))
+
+
+def test_separate_projections_may_be_equal_and_then_are_shared_ones():
+    shared, separate = make_router(map_projections="shared"), make_router()
+    weights = shared.state_dict()
+    copies = {
+        name: weights[name.replace("coarse_", "map_").replace("refined_", "map_")] for name in separate.state_dict()
+    }
+    separate.load_state_dict(copies)
+    routing, states = inputs()
+    for one, other in zip(shared(routing, states, ALL), separate(routing, states, ALL), strict=True):
+        assert torch.equal(one, other)
+    pair = sum(p.numel() for p in (shared.map_slot.weight, *shared.map_pixel.parameters()))
+    assert sum(p.numel() for p in separate.parameters()) - sum(p.numel() for p in shared.parameters()) == pair
+
+
 def test_owner_mask_is_the_argmax_and_everything_where_a_slot_wins_nothing():
     logits = torch.tensor([[[3.0, 0.0, 2.0], [1.0, 1.0, 0.0], [0.0, 0.5, 1.0]]])
     assert owner_mask(logits).tolist() == [[[True, False, True], [False, True, False], [True, True, True]]]
@@ -99,10 +125,11 @@ def test_absent_slots_are_minus_infinity():
 # A fresh router.
 
 
-def test_first_maps_are_balanced_but_not_equal():
+@pytest.mark.parametrize("map_projections", ["shared", "separate"])
+def test_first_maps_are_balanced_but_not_equal(map_projections):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        router = Router(dim=64, routing_dim=48, router_dim=32, heads=2)
+        router = Router(dim=64, routing_dim=48, router_dim=32, heads=2, map_projections=map_projections)
     routing, states = torch.randn(2, 3, 48, generator=seeded(0)), torch.randn(2, 200, 64, generator=seeded(1))
     for logits in router(routing, states, ALL):
         maps = logits.softmax(1)
@@ -159,8 +186,13 @@ def test_noise_comes_from_the_callers_generator_alone():
     assert gumbel_noise((100_000,), seeded(0), torch.device("cpu")).isfinite().all()
 
 
-def test_gradient_reaches_the_refined_path_through_sigma():
-    router = make_router(0.5)
+@pytest.mark.parametrize(
+    ("map_projections", "unreached"),
+    # D5: the argmax of the coarse map passes no gradient, so a pair of its own would stay as it is.
+    [("shared", set()), ("separate", {"coarse_slot.weight", "coarse_pixel.weight", "coarse_pixel.bias"})],
+)
+def test_gradient_reaches_the_refined_path_through_sigma(map_projections, unreached):
+    router = make_router(0.5, map_projections)
     routing, states = inputs()
     _, refined = router(routing, states, ALL)
     gate = sigma(refined, 1.0, gumbel_noise(refined.shape, seeded(0), torch.device("cpu")))
@@ -168,7 +200,6 @@ def test_gradient_reaches_the_refined_path_through_sigma():
     reached = {
         name for name, parameter in router.named_parameters() if parameter.grad is not None and parameter.grad.any()
     }
-    unreached = {"coarse_slot.weight", "coarse_pixel.weight", "coarse_pixel.bias"}  # D5: its argmax passes none
     assert reached == {name for name, _ in router.named_parameters()} - unreached
 
 

@@ -8,7 +8,9 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from anystory.models import AdapterConfig, EncodedSubjects, SubjectAdapter, SubjectConditioning
+from anystory.models import AdapterConfig, EncodedSubjects, RoutingMaps, SubjectAdapter, SubjectConditioning
+from anystory.models.install import begin_routing
+from anystory.models.routing_state import RoutingState
 
 # SDXL's layout (no attention at the first level), at a size that runs in milliseconds.
 UNET: dict[str, Any] = {
@@ -121,3 +123,43 @@ def owned_by(slot: int, batch: int = 1, slots: int = 3, size: tuple[int, int] = 
     masks = torch.zeros(batch, slots, *size)
     masks[:, slot] = 1
     return masks
+
+
+LAYER = "some.attn2"
+
+
+def ready(encoded: EncodedSubjects, size: tuple[int, int] = (8, 8), **changes: Any) -> RoutingState:
+    """A U-Net call that has begun on latents of this size."""
+    return begin_routing(SubjectConditioning(encoded=encoded, **changes), size)
+
+
+def logits(pixels: int, slots: int = 3, batch: int = 1) -> tuple[Tensor, Tensor]:
+    """Coarse and refined, the second with a gradient."""
+    coarse, refined = 2 * torch.randn(2, batch, slots, pixels, generator=seeded(5))
+    return coarse, refined.requires_grad_()
+
+
+def decide(routing: RoutingState, pixels: int, maps: tuple[Tensor, Tensor] | None, name: str = LAYER) -> Tensor:
+    """(B, S, L): σ of a cross-attention."""
+    return routing.decide(routing.layer(name), pixels, maps).gate.flatten(2)
+
+
+def gate_after(routing: RoutingState, pixels: int, name: str = LAYER) -> Tensor:
+    """(B, N, L): the same for the self-attention that follows, without the background."""
+    return routing.decision_after(routing.layer(name), pixels).gate[:, :-1].flatten(2)
+
+
+def maps_of(routing: RoutingState) -> dict[str, RoutingMaps]:
+    """What a U-Net call has recorded."""
+    assert routing.call.record is not None
+    return routing.call.record.maps
+
+
+def relative_error(result: Tensor, expected: Tensor) -> float:
+    """The largest difference, over the largest of what was expected."""
+    return float((result - expected).abs().max() / expected.abs().max())
+
+
+def gate_of(owner: Tensor, slots: int) -> Tensor:
+    """(B, L) owners -> (B, S, L) one-hot."""
+    return (owner[:, None] == torch.arange(slots)[None, :, None]).float()

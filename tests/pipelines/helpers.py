@@ -25,7 +25,7 @@ from transformers import (
 from anystory.models.adapter import SubjectAdapter
 from anystory.models.configs import AdapterConfig
 from anystory.models.patch_autoencoder import PatchAutoencoder
-from anystory.pipelines.loading import LoadingMixin
+from anystory.pipelines.loading.from_pretrained import LoadingMixin
 from anystory.pipelines.sdxl import (
     AnyStoryControlNetImg2ImgPipeline,
     AnyStoryControlNetInpaintPipeline,
@@ -170,6 +170,8 @@ def components(layout: str = "sdxl", seed: int = 0, latent_channels: int = 4) ->
         for name, parameter in adapter.named_parameters():
             if "cross_projections" in name or "routers" in name:
                 parameter.data.mul_(4)
+        # The mask channel starts at zero: without this nothing would show what is in it.
+        adapter.reference_net.unet.conv_in.weight.data[:, -1].normal_(0, 0.1, generator=generator(seed))
         if both:
             sizes: dict[str, Any] = {
                 "block_out_channels": (16, 16),
@@ -214,11 +216,15 @@ def pipeline_of(kind: str, layout: str = "sdxl", seed: int = 0, **changes: Any) 
     return KINDS[kind].from_pipe(pipe, controlnet=controlnet(pipe.unet, pipe.vae_scale_factor))
 
 
+def stock_class(kind: type) -> Any:
+    """The diffusers pipeline that a pipeline of ours is made on."""
+    return kind.__mro__[kind.__mro__.index(LoadingMixin) + 1]
+
+
 def stock_of(pipe: Any) -> Any:
     """The diffusers pipeline on the same components."""
-    kind = type(pipe).__mro__[type(pipe).__mro__.index(LoadingMixin) + 1]
     parts: dict[str, Any] = {name: part for name, part in pipe.components.items() if name != "adapter"}
-    stock = kind(**parts, add_watermarker=False)
+    stock = stock_class(type(pipe))(**parts, add_watermarker=False)
     stock.set_progress_bar_config(disable=True)
     return stock
 

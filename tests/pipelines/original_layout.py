@@ -11,10 +11,12 @@ The way back, which is what is tested, is diffusers' own.
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -59,6 +61,19 @@ def original_weights(parts: dict[str, Any]) -> dict[str, Tensor]:
     weights[f"{CLIP_L}embeddings.position_ids"] = torch.arange(24)[None]
     weights[f"{CLIP_G}logit_scale"] = torch.tensor(4.6)
     return {key: value.contiguous() for key, value in weights.items()}
+
+
+def write_folder(parts: dict[str, Any], folder: Path) -> Path:
+    """The model as a diffusers folder, without an adapter."""
+    StableDiffusionXLPipeline(
+        **{name: part for name, part in parts.items() if name != "adapter"}, add_watermarker=False
+    ).save_pretrained(folder)
+    return folder
+
+
+def without_weights(model: Path, folder: Path) -> Path:
+    """A copy of a model's folder with its configuration files only."""
+    return shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.safetensors"))
 
 
 def write_single_file(parts: dict[str, Any], path: Path, dtype: torch.dtype = torch.float32) -> Path:

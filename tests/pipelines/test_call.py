@@ -18,7 +18,11 @@ from diffusers import (
 from diffusers.callbacks import SDXLCFGCutoffCallback
 from PIL import Image
 
-from .helpers import SIZE, draw, generator, pipeline, subject
+from anystory import AnyStoryImg2ImgPipeline, AnyStoryPipeline
+from anystory.models import SubjectAdapter
+from anystory.models.configs import PAPERS_CALL
+
+from .helpers import SIZE, components, draw, generator, pipeline, subject
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 
@@ -269,6 +273,59 @@ def test_defaults_of_the_model_hold_where_the_caller_says_nothing(mini):
     assert out.routing.steps == (0, 1, 2)
     assert np.array_equal(out.images, draw(mini, subjects=[subject()], **own).images)
     assert pipe("a", num_inference_steps=1, output_type="np").images.shape == (1, 16, SIZE, 3)
+
+
+@pytest.fixture(scope="module")
+def with_papers_call():
+    """A tiny SDXL base that says nothing, and an adapter that draws as the paper does."""
+    parts = components("sdxl")
+    config = parts["adapter"].config
+    parts["adapter"] = SubjectAdapter(config["unet_config"], config["adapter_config"], dict(PAPERS_CALL)).eval()
+    return pipeline("sdxl", **parts)
+
+
+def test_an_adapter_on_a_base_that_says_nothing_draws_as_it_was_made_to(with_papers_call):
+    pipe = with_papers_call
+    quick = {"generator": generator(), "output_type": "latent"}
+    with watched(pipe) as seen:
+        pipe("a fox", subjects=[subject()], **quick)
+    assert (len(seen), pipe.guidance_scale) == (25, 7.5)
+    with watched(pipe) as seen:
+        pipe("a fox", subjects=[subject()], num_inference_steps=2, guidance_scale=1.5, **quick)
+    assert (len(seen), pipe.guidance_scale) == (2, 1.5)
+    assert pipe.defaults(subjects=False) == {}, "the stock pipeline's picture is the stock pipeline's"
+    steps = []
+    pipe("a fox", callback_on_step_end=lambda _, step, *__: steps.append(step) or {}, guidance_scale=1.0, **quick)
+    assert len(steps) == 50
+
+
+def test_a_models_own_defaults_come_before_its_adapters(with_papers_call):
+    own = {"guidance_scale": 4.0}
+    pipe = AnyStoryPipeline.from_pipe(with_papers_call, default_call=own)
+    assert pipe.defaults(subjects=True) == {"num_inference_steps": 25, "guidance_scale": 4.0}
+    other = AnyStoryImg2ImgPipeline.from_pipe(pipe)
+    assert other.defaults(subjects=True) == pipe.defaults(subjects=True)
+
+
+def test_an_adapters_defaults_are_saved_with_it(with_papers_call, tmp_path):
+    with_papers_call.adapter.save_pretrained(tmp_path)
+    assert SubjectAdapter.from_pretrained(tmp_path).default_call == PAPERS_CALL
+    assert "`num_inference_steps=25`, `guidance_scale=7.5`" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("wrong", [{"guidance_scale": "7.5"}, {"num_inference_steps": True}, [25, 7.5]])
+def test_an_adapters_defaults_must_be_numbers(with_papers_call, wrong):
+    config = with_papers_call.adapter.config
+    with pytest.raises(ValueError, match="default_call must name arguments of a pipeline's call and their numbers"):
+        SubjectAdapter(config["unet_config"], config["adapter_config"], wrong)
+
+
+def test_an_adapters_defaults_for_unknown_arguments_are_refused(with_papers_call):
+    parts = components("sdxl")
+    config = parts["adapter"].config
+    parts["adapter"] = SubjectAdapter(config["unet_config"], config["adapter_config"], {"steps": 3})
+    with pytest.raises(ValueError, match="`default_call` of the adapter has 'steps': 3"):
+        pipeline("sdxl", **parts)
 
 
 def test_defaults_for_unknown_arguments_are_refused():

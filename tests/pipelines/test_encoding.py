@@ -9,7 +9,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from anystory.pipelines.encoding import SubjectEncoding, encode_pixels, stack_encodings
+from anystory.pipelines.pixels import encode_pixels
+from anystory.pipelines.unet.encoding import SubjectEncoding, stack_encodings
 
 from .helpers import adapter_config, draw, pipeline, subject
 
@@ -82,8 +83,43 @@ def test_stacking_pads_with_absent_subjects(mini):
     assert torch.equal(encoded.tokens[1, 1], red.tokens)
     assert not encoded.tokens[0, 1].any()
     assert torch.equal(encoded.routing[0, 2], red.background_routing)
-    for layer, values in encoded.features.items():
-        assert torch.equal(values[1, 0], blue.features[layer])
+    assert encoded.projected.keys() == blue.projected.keys()
+    for layer, (keys, values) in encoded.projected.items():
+        assert torch.equal(keys[1, 0], blue.projected[layer][0])
+        assert torch.equal(values[1, 1], red.projected[layer][1])
+
+
+def kept_bytes(encoding: SubjectEncoding) -> int:
+    """Bytes of the storages that an encoding holds on to, each once."""
+    tensors = [encoding.tokens, encoding.routing, *encoding.features.values()]
+    for projected in (encoding.projected, encoding.background_projected):
+        tensors += [part for pair in projected.values() for part in pair]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
+
+
+def test_features_that_no_call_reads_are_not_kept(mini):
+    """Keys and values stand in the place of `G`; the plain form, which reads `G` itself, makes it once more."""
+    red, blue = subject(RED), subject(BLUE)
+    encoded = mini.encode_subjects([red, blue])
+    assert [one.features for one in encoded] == [{}, {}]
+    plain = draw(mini, subjects=encoded, fast=False)
+    assert np.array_equal(plain.images, draw(mini, subjects=[red, blue], fast=False).images)
+    np.testing.assert_allclose(plain.images, draw(mini, subjects=encoded).images, atol=1e-4)
+    mini.image_encoder, encoder = None, mini.image_encoder
+    try:
+        assert len(draw(mini, subjects=encoded).images) == 1
+        with pytest.raises(ValueError, match="need `image_encoder`"):
+            draw(mini, subjects=encoded, fast=False)
+    finally:
+        mini.image_encoder = encoder
+
+
+def test_one_of_many_does_not_hold_on_to_all(mini):
+    alone = mini.encode_subjects([subject(RED)])[0]
+    of_six = mini.encode_subjects([subject((40 * i, 30, 30)) for i in range(6)])[0]
+    small = sum(t.untyped_storage().nbytes() for t in (of_six.tokens, of_six.routing))
+    assert kept_bytes(of_six) - small <= kept_bytes(alone)
 
 
 @pytest.mark.parametrize(

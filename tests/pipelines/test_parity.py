@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from anystory.models.conditioning import SubjectConditioning
+from anystory.models import FixedRegions, SubjectConditioning
 
 from .helpers import draw, generator, subject
 
@@ -56,8 +56,7 @@ def test_pipeline_equals_a_hand_written_loop(pipe, guidance):
         encoded=encode_by_hand(pipe, subjects),
         scales=torch.tensor([[0.7, 1.0]]),
         reference_scales=torch.tensor([[1.0, 1.5]]),
-        regions=left,
-        region_given=torch.tensor([[True, False]]),
+        gate=FixedRegions(left, torch.tensor([[True, False]])),
         guidance=guided,
     )
     text, no_text, pooled, no_pooled = pipe.encode_prompt("a fox", do_classifier_free_guidance=guided)

@@ -10,8 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anystory.models.fast_paths import ALL, PLAIN
-from anystory.pipelines.encoding import stack_encodings
+from anystory.pipelines.unet.encoding import stack_encodings
 from anystory.subjects import Subject
 
 from .helpers import draw, generator, subject
@@ -35,11 +34,13 @@ def test_tokens_are_of_one_sequence_and_features_stand_one_after_another(pipe):
     torch.testing.assert_close(both.tokens, pipe.adapter.subject_qformer(sequence)[0])
     torch.testing.assert_close(both.routing, pipe.adapter.routing_qformer(sequence)[0, 0])
     assert both.tokens.shape == red.tokens.shape
-    for layer, values in both.features.items():
-        torch.testing.assert_close(values, torch.cat([red.features[layer], blue.features[layer]]))
+    [[plain_red, plain_both, plain_blue]] = pipe._encode_rows([[red, both, blue]], reuse=False)
+    assert len(plain_both.features) == len(pipe.adapter.layers) - 1
+    for layer, values in plain_both.features.items():
+        torch.testing.assert_close(values, torch.cat([plain_red.features[layer], plain_blue.features[layer]]))
     for layer, (key, value) in both.projected.items():
         projection = pipe.adapter._projection(layer)
-        source = both.features.get(layer, both.tokens)
+        source = plain_both.features.get(layer, both.tokens)
         torch.testing.assert_close(key, projection.to_k(source))
         torch.testing.assert_close(value, projection.to_v(source))
 
@@ -89,10 +90,8 @@ def test_given_twice_every_image_token_weighs_twice(pipe):
 def test_given_twice_the_references_keys_weigh_twice(pipe):
     """Keys twice are the keys once with γ + log 2: the same picture as a doubled reference scale."""
     once, twice = pipe.encode_subjects([subject(RED), photos(RED, RED)])
-    keys = {layer: pair for layer, pair in once.projected.items() if layer in once.features}
-    doubled = replace(twice, photos=once.photos, features=once.features, projected=twice.projected | keys).replace(
-        reference_scale=2.0
-    )
+    keys = {layer: pair for layer, pair in once.projected.items() if layer not in once.background_projected}
+    doubled = replace(twice, photos=once.photos, projected=twice.projected | keys).replace(reference_scale=2.0)
     np.testing.assert_allclose(draw(pipe, subjects=[twice]).images, draw(pipe, subjects=[doubled]).images, atol=1e-4)
     assert np.abs(draw(pipe, subjects=[twice]).images - draw(pipe, subjects=[once]).images).max() > 1e-3
 
@@ -103,10 +102,9 @@ def test_given_twice_the_references_keys_weigh_twice(pipe):
 @pytest.mark.parametrize("fast", [True, False])
 def test_subjects_with_different_numbers_of_photos_do_not_meet(pipe, fast):
     rows = [[subject(RED, reference_scale=0.7)], [photos(GREEN, BLUE), subject(RED)], [photos(RED, GREEN, BLUE)]]
-    paths = {"fast_paths": ALL if fast else PLAIN}
-    together = draw(pipe, ["a", "b", "c"], subjects=rows, generator=[*map(generator, range(3))], **paths)
+    together = draw(pipe, ["a", "b", "c"], subjects=rows, generator=[*map(generator, range(3))], fast=fast)
     for i, prompt in enumerate("abc"):
-        alone = draw(pipe, prompt, subjects=rows[i], generator=generator(i), **paths)
+        alone = draw(pipe, prompt, subjects=rows[i], generator=generator(i), fast=fast)
         np.testing.assert_allclose(together.images[i], alone.images[0], atol=2e-4)
 
 
@@ -115,9 +113,14 @@ def test_the_shorter_is_repeated_and_says_how_often(mini):
     encoded = stack_encodings([[one, two], [three]])
     assert encoded.copies is not None
     assert encoded.copies.tolist() == [[6, 3], [2, 1]]
-    for layer, values in encoded.features.items():
-        assert torch.equal(values[0, 0], one.features[layer].repeat(6, 1))
-        assert torch.equal(values[0, 1], two.features[layer].repeat(3, 1))
+    references = encoded.projected.keys() - one.background_projected.keys()
+    assert references
+    for layer in references:
+        for filled, of_one, of_two in zip(
+            encoded.projected[layer], one.projected[layer], two.projected[layer], strict=True
+        ):
+            assert torch.equal(filled[0, 0], of_one.repeat(6, 1))
+            assert torch.equal(filled[0, 1], of_two.repeat(3, 1))
     assert stack_encodings([[one], [one]]).copies is None
     assert stack_encodings([[two], [two]]).copies is None
     repeated = encoded.repeat_interleave(2).copies

@@ -57,11 +57,11 @@ def test_padding_is_not_a_slot(record):
     np.testing.assert_allclose(record.maps(0, "down", "background", image=1)[1], [0.8, 0.8], atol=1e-3)
 
 
-def test_mean_is_over_resized_layers(record):
+def test_mean_is_over_resized_layers_by_their_pixels(record):
     alone = record.mean(layers=["mid"])
     assert alone.shape == (3, 4, 8)
     np.testing.assert_allclose(alone[2], 0.8, atol=1e-3)
-    np.testing.assert_allclose(record.mean(), (alone + record.mean(layers=[0])) / 2, atol=1e-6)
+    np.testing.assert_allclose(record.mean(), (alone + 4 * record.mean(layers=[0])) / 5, atol=1e-6)
     np.testing.assert_allclose(record.mean().sum(axis=0), 1, atol=2e-3)
 
 

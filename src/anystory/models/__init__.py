@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anystory.models.adapter import SubjectAdapter as SubjectAdapter
+    from anystory.models.conditioning import RecordedMaps as RecordedMaps
     from anystory.models.conditioning import SubjectConditioning as SubjectConditioning
     from anystory.models.configs import PRESETS as PRESETS
     from anystory.models.configs import AdapterConfig as AdapterConfig
     from anystory.models.encoders import EncodedSubjects as EncodedSubjects
-    from anystory.models.fast_paths import FastPaths as FastPaths
+    from anystory.models.gates import Argmax as Argmax
+    from anystory.models.gates import Everywhere as Everywhere
+    from anystory.models.gates import FixedMaps as FixedMaps
+    from anystory.models.gates import FixedRegions as FixedRegions
+    from anystory.models.gates import Gumbel as Gumbel
     from anystory.models.layout import AttentionLayer as AttentionLayer
     from anystory.models.layout import unet_layout as unet_layout
     from anystory.models.reference_net import ReferenceNet as ReferenceNet
@@ -24,10 +29,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AdapterConfig": "configs",
+    "Argmax": "gates",
     "AttentionLayer": "layout",
     "EncodedSubjects": "encoders",
-    "FastPaths": "fast_paths",
+    "Everywhere": "gates",
+    "FixedMaps": "gates",
+    "FixedRegions": "gates",
+    "Gumbel": "gates",
     "PRESETS": "configs",
+    "RecordedMaps": "conditioning",
     "ReferenceNet": "reference_net",
     "Router": "router",
     "RoutingMaps": "router",

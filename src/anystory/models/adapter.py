@@ -7,7 +7,7 @@ c latent channels, h × w reference latent size.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,35 +15,40 @@ from typing import Any, ClassVar, Literal, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from anystory.input_files import damaged_files_named
 from anystory.models.attention import KeyValue, RoutedCrossAttnProcessor, RoutedSelfAttnProcessor
-from anystory.models.conditioning import SubjectConditioning
-from anystory.models.configs import AdapterConfig
+from anystory.models.configs import AdapterConfig, check_default_call
 from anystory.models.encoders import (
+    CoupledRouting,
     EncodedSubjects,
+    check_references,
     encode_slots,
     routing_qformer,
     scatter_present,
     subject_qformer,
 )
-from anystory.models.families import describe_layout
-from anystory.models.key_report import CheckpointKeyError, KeyReport
-from anystory.models.layout import AttentionLayer, layout_of_config, unet_layout
+from anystory.models.familiarity import Familiarity
+from anystory.models.install import Processor, installed
+from anystory.models.layout import check_layout, describe_layout, layout_of_config
 from anystory.models.reference_net import ReferenceNet, config_of_unet
 from anystory.models.router import Router
-from anystory.models.saving import UNKNOWN_ORIGIN, save_adapter
+from anystory.models.saved.key_report import CheckpointKeyError, KeyReport
+from anystory.models.saved.model_card import model_card
+from anystory.models.saved.saving import UNKNOWN_ORIGIN, save_adapter
+from anystory.quiet import quiet_loading
 
 Stage = Literal["encoder", "router"]
 
 # Module names of the two training stages (3.4).
 _STAGES: dict[str, tuple[str, ...]] = {
     "encoder": ("subject_qformer", "reference_net", "cross_projections", "reference_projections"),
-    "router": ("routing_qformer", "routers"),
+    "router": ("routing_qformer", "coupled_routing", "routers"),
 }
 
 # What `from_pretrained` needs to find a configuration.
@@ -60,9 +65,12 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
     Args:
         unet_config: configuration of the `UNet2DConditionModel` it is made for.
         adapter_config: fields of an `AdapterConfig`.
+        default_call: {argument of a pipeline's call: number} for pictures with this adapter's subjects, where neither
+            the caller nor the base says anything: `num_inference_steps`, `guidance_scale`.
+        segmentation: How a pipeline's `segment` fuses the router's maps, fitted to them (`Fusion.to_dict`).
 
     Raises:
-        ValueError: a size is not valid, or the U-Net is not of the SDXL kind.
+        ValueError: a size or default is not valid, or the U-Net is not of the SDXL kind.
     """
 
     _supports_gradient_checkpointing = True
@@ -73,8 +81,15 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
     ]
 
     @register_to_config
-    def __init__(self, unet_config: dict[str, Any], adapter_config: dict[str, int]) -> None:
+    def __init__(
+        self,
+        unet_config: dict[str, Any],
+        adapter_config: dict[str, Any],
+        default_call: dict[str, int | float] | None = None,
+        segmentation: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
+        check_default_call(default_call)
         try:
             sizes = AdapterConfig(**adapter_config)
         except TypeError as error:  # a key too many or too few, e.g. in an edited config.json
@@ -86,11 +101,17 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         """The attention layers it is made for, in the order of execution."""
         self.reference_net = ReferenceNet(unet_config)
         self.subject_qformer = subject_qformer(sizes)
-        self.routing_qformer = routing_qformer(sizes)
+        coupled = sizes.routing_features == "coupled"
+        self.routing_qformer = None if coupled else routing_qformer(sizes)
+        self.coupled_routing = CoupledRouting(sizes) if coupled else None
+        """One of the two is there (D16)."""
+        components = sizes.familiarity_components
+        self.familiarity = None if components is None else Familiarity(sizes.clip_dim, components)
+        """Knows references that are unlike all that it was trained on; None where nobody has asked them."""
         self.routers = _by_layer(
             (
                 layer.cross_attention,
-                Router(layer.dim, sizes.routing_dim, sizes.router_dim, sizes.router_heads),
+                Router(layer.dim, sizes.routing_dim, sizes.router_dim, sizes.router_heads, sizes.map_projections),
             )
             for layer in layers
         )
@@ -101,21 +122,48 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
             (layer.self_attention, KeyValue(layer.dim, layer.inner_dim)) for layer in layers[1:]
         )
 
+    @property
+    def default_call(self) -> dict[str, int | float]:
+        """The adapter's own values for arguments of a pipeline's call; empty where it has none."""
+        return dict(self.config.get("default_call") or {})
+
     @classmethod
-    def from_unet(cls, unet: UNet2DConditionModel, config: AdapterConfig) -> Self:
+    def from_unet(
+        cls, unet: UNet2DConditionModel, config: AdapterConfig, default_call: Mapping[str, int | float] | None = None
+    ) -> Self:
         """A fresh adapter on the U-Net's device and in its dtype.
 
         ReferenceNet and `W̃` start from the U-Net's weights, `Ŵ` small and random.
 
+        Args:
+            unet: the base.
+            config: the adapter's sizes.
+            default_call: see the class.
+
         Raises:
             ValueError: the U-Net is not of the SDXL kind.
         """
+        calls = None if default_call is None else dict(default_call)
         with unet.device:
-            adapter = cls(unet_config=config_of_unet(unet), adapter_config=asdict(config))
+            adapter = cls(unet_config=config_of_unet(unet), adapter_config=asdict(config), default_call=calls)
         if adapter.dtype != unet.dtype:
             adapter.to(dtype=unet.dtype)  # pyright: ignore[reportCallIssue]
         adapter._initialise(unet)
         return adapter
+
+    def note(self, *, max_subjects: int | None = None, familiarity: Familiarity | None = None) -> None:
+        """Write down what it was trained on, to be saved with it.
+
+        Args:
+            max_subjects: The most subjects in a picture; the larger counts where it knows a number already.
+            familiarity: Of its references' features, on any device and in any type.
+        """
+        if max_subjects is not None:
+            self.sizes = replace(self.sizes, max_subjects=max(max_subjects, self.sizes.max_subjects or 0))
+        if familiarity is not None:
+            self.sizes = replace(self.sizes, familiarity_components=len(familiarity.directions))
+            self.familiarity = familiarity.to(self.device, self.dtype)
+        self.register_to_config(adapter_config=asdict(self.sizes))
 
     def encode(
         self,
@@ -141,7 +189,7 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         Raises:
             ValueError: a shape is not as above.
         """
-        self._check_encode_inputs(image_hidden, zero_hidden, reference_latents, reference_masks, present)
+        check_references(self.sizes, image_hidden, zero_hidden, reference_latents, reference_masks, present)
         # A batch without any subject runs on its padding: the shapes are needed, and no slot owns a pixel.
         computed = present if present.any() else torch.ones_like(present)
         chosen = computed.flatten()
@@ -149,24 +197,39 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
             reference_latents.flatten(0, 1)[chosen].to(self.dtype), reference_masks.flatten(0, 1)[chosen]
         )
         image_hidden, zero_hidden = image_hidden.to(self.dtype), zero_hidden.to(self.dtype)
+        tokens = encode_slots(self.subject_qformer, image_hidden, zero_hidden, computed)
         return EncodedSubjects(
-            tokens=encode_slots(self.subject_qformer, image_hidden, zero_hidden, computed),
-            routing=encode_slots(self.routing_qformer, image_hidden, zero_hidden, computed).squeeze(2),
+            tokens=tokens,
+            routing=self.routing_of(tokens, lambda own: encode_slots(own, image_hidden, zero_hidden, computed)),
             features={
                 layer: scatter_present(value, computed).unflatten(0, present.shape) for layer, value in features.items()
             },
             present=nn.functional.pad(present, (0, 1), value=True),
         )
 
+    def routing_of(self, tokens: Tensor, encode: Callable[[IPAdapterPlusImageProjection], Tensor]) -> Tensor:
+        """The routing features `R` (…, S, d_r) of S slots.
+
+        Args:
+            tokens: (…, S, m, c), `E`; read where the two are coupled (D16).
+            encode: what the routing QFormer makes of the same slots, (…, S, 1, d_r); called where they are not.
+        """
+        if self.coupled_routing is not None:
+            return self.coupled_routing(tokens)
+        assert self.routing_qformer is not None
+        return encode(self.routing_qformer).squeeze(-2)
+
     def project(self, encoded: EncodedSubjects) -> EncodedSubjects:
-        """The same subjects with the keys and values of every layer: what no step and no later picture repeats."""
+        """The same subjects with the keys and values of every layer in the place of `G`, which nothing reads any more.
+
+        What no step and no later picture repeats. The plain form, and training, take `encoded` itself.
+        """
         projected = {
-            layer.cross_attention: self._projection(layer.cross_attention).project(encoded.tokens)
-            for layer in self.layers
+            layer.cross_attention: self._projection(layer.cross_attention)(encoded.tokens) for layer in self.layers
         }
         for layer, features in encoded.features.items():
-            projected[layer] = self._projection(layer).project(features)
-        return replace(encoded, projected=projected)
+            projected[layer] = self._projection(layer)(features)
+        return replace(encoded, features={}, projected=projected)
 
     @contextmanager
     def installed_on(self, unet: UNet2DConditionModel) -> Iterator[None]:
@@ -180,38 +243,12 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
             ValueError: the adapter was made for another kind of U-Net.
         """
         self.check_fits(unet)
-        processors = self._processors()
-        attentions = {name: cast(Attention, unet.get_submodule(name)) for name in processors}
-        before = {name: attention.processor for name, attention in attentions.items()}
-        hook = unet.register_forward_pre_hook(_begin_call, with_kwargs=True)
-        try:
-            for name, attention in attentions.items():
-                attention.set_processor(cast(Any, processors[name]))
+        with installed(self._processors(), unet):
             yield
-        finally:
-            hook.remove()
-            for name, attention in attentions.items():
-                attention.set_processor(cast(Any, before[name]))
 
     def check_fits(self, unet: UNet2DConditionModel) -> None:
         """Raises ValueError, saying where, if the U-Net's attention layers are not those of the adapter."""
-        if not isinstance(unet, UNet2DConditionModel):
-            raise ValueError(
-                f"the adapter does not fit this {type(unet).__name__}: it was made for a U-Net with "
-                f"{describe_layout(self.layers)}"
-            )
-        theirs = unet_layout(unet)
-        if len(theirs) != len(self.layers):
-            raise ValueError(
-                f"the adapter does not fit this U-Net: it was made for {describe_layout(self.layers)}, "
-                f"the U-Net has {describe_layout(theirs)}"
-            )
-        for own, other in zip(self.layers, theirs, strict=True):
-            if own != other:
-                raise ValueError(
-                    f"the adapter does not fit this U-Net: it was made for {_describe(own)}, "
-                    f"the U-Net has {_describe(other)} there"
-                )
+        check_layout(unet, self.layers)
 
     def stage_parameters(self, stage: Stage) -> dict[str, nn.Parameter]:
         """{name: parameter} that a training stage trains (3.4).
@@ -229,6 +266,7 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         }
 
     @classmethod
+    @quiet_loading()
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Any:
         """Loads what `save_pretrained` saved, from safetensors only; the base's weights are not needed.
 
@@ -242,18 +280,23 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         """
         options = {name: kwargs[name] for name in _CONFIG_OPTIONS if name in kwargs}
         source = cast("str", pretrained_model_name_or_path)
+        with damaged_files_named(os.path.join(source, kwargs.get("subfolder") or "")):
+            return cls._read(source, options, kwargs)
+
+    @classmethod
+    def _read(cls, source: str, options: dict[str, Any], kwargs: dict[str, Any]) -> Any:
         config = cast("dict[str, Any]", cls.load_config(source, **options))
         if not {"unet_config", "adapter_config"} <= config.keys():
             found = config.get("_class_name") or "a model of another kind"
-            raise ValueError(f"{pretrained_model_name_or_path} holds {found}, not a SubjectAdapter")
+            raise ValueError(f"{source} holds {found}, not a SubjectAdapter")
         want_info = kwargs.pop("output_loading_info", False)
         # Tolerated here, reported below: diffusers alone would warn, or stop at the first wrong shape.
         kwargs.update(use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True)
-        loaded: tuple[Self, dict[str, list[Any]]] = super().from_pretrained(pretrained_model_name_or_path, **kwargs)  # type: ignore[assignment]
+        loaded: tuple[Self, dict[str, list[Any]]] = super().from_pretrained(source, **kwargs)  # type: ignore[assignment]
         adapter, info = loaded
         report = KeyReport.of_loading_info(info)
         if report:
-            raise CheckpointKeyError(f"{pretrained_model_name_or_path} is not a whole adapter", report)
+            raise CheckpointKeyError(f"{source} is not a whole adapter", report)
         return (adapter, info) if want_info else adapter
 
     def save_pretrained(
@@ -266,7 +309,7 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         push_to_hub: bool = False,
         origin: str = UNKNOWN_ORIGIN,
     ) -> None:
-        """Writes safetensors (sharded), `config.json`, `SHA256SUMS` and, where there is none yet, a README.md.
+        """Writes safetensors (sharded), `config.json`, `SHA256SUMS.txt` and, where there is none yet, a README.md.
 
         A new folder appears whole or not at all. In one that exists, other files stay and the weights of the same
         variant are replaced after the new ones have been written.
@@ -287,7 +330,14 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
                 "`push_to_hub` must be False: save to a folder, look at it, then upload it with `hf upload`"
             )
         write = partial(super().save_pretrained, max_shard_size=max_shard_size, variant=variant)
-        save_adapter(self, write, save_directory, origin=origin, variant=variant)
+        card = model_card(
+            sizes=self.sizes,
+            fits=describe_layout(self.layers),
+            parameters={name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()},
+            calls=self.default_call,
+            origin=origin,
+        )
+        save_adapter(write, save_directory, card=card, variant=variant)
 
     @torch.no_grad()
     def _initialise(self, unet: UNet2DConditionModel) -> None:
@@ -307,8 +357,8 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
         owner = self.cross_projections if key in self.cross_projections else self.reference_projections
         return cast(KeyValue, owner[key])
 
-    def _processors(self) -> dict[str, RoutedCrossAttnProcessor | RoutedSelfAttnProcessor]:
-        processors: dict[str, RoutedCrossAttnProcessor | RoutedSelfAttnProcessor] = {}
+    def _processors(self) -> dict[str, Processor]:
+        processors: dict[str, Processor] = {}
         preceding = None
         for layer in self.layers:
             own, cross = layer.self_attention, layer.cross_attention
@@ -319,34 +369,6 @@ class SubjectAdapter(ModelMixin, ConfigMixin):
             preceding = cross
         return processors
 
-    def _check_encode_inputs(
-        self,
-        image_hidden: Tensor,
-        zero_hidden: Tensor,
-        reference_latents: Tensor,
-        reference_masks: Tensor,
-        present: Tensor,
-    ) -> None:
-        if present.ndim != 2 or present.dtype != torch.bool or present.shape[1] < 1:
-            raise ValueError(f"present must be (B, N) bool with N >= 1, got {present.dtype} {tuple(present.shape)}")
-        slots = tuple(present.shape)
-        tokens, width = self.sizes.clip_tokens, self.sizes.clip_dim
-        if image_hidden.ndim != 4 or image_hidden.shape[:2] != slots or image_hidden.shape[3] != width:
-            raise ValueError(f"image_hidden must be {(*slots, 'P', width)}, got {tuple(image_hidden.shape)}")
-        if image_hidden.shape[2] == 0 or image_hidden.shape[2] % tokens:
-            raise ValueError(f"image_hidden must have a multiple of {tokens} tokens, got {image_hidden.shape[2]}")
-        if zero_hidden.shape != (1, tokens, width):
-            raise ValueError(f"zero_hidden must be {(1, tokens, width)}, got {tuple(zero_hidden.shape)}")
-        if reference_latents.ndim != 5 or reference_latents.shape[:2] != slots:
-            raise ValueError(
-                f"reference_latents must be {(*slots, 'c', 'h', 'w')}, got {tuple(reference_latents.shape)}"
-            )
-        if reference_masks.shape != (*slots, 1, *reference_latents.shape[3:]):
-            raise ValueError(
-                f"reference_masks must be (B, N, 1, h, w) like reference_latents "
-                f"{tuple(reference_latents.shape)}, got {tuple(reference_masks.shape)}"
-            )
-
 
 def _by_layer(modules: Iterable[tuple[str, nn.Module]]) -> nn.ModuleDict:
     return nn.ModuleDict({_key(layer): module for layer, module in modules})
@@ -355,18 +377,3 @@ def _by_layer(modules: Iterable[tuple[str, nn.Module]]) -> nn.ModuleDict:
 def _key(layer: str) -> str:
     # A ModuleDict's keys may not contain dots.
     return layer.replace(".", "-")
-
-
-def _describe(layer: AttentionLayer) -> str:
-    return (
-        f"{layer.self_attention} and {layer.cross_attention} of width {layer.dim} "
-        f"(keys {layer.inner_dim}, text {layer.context_dim})"
-    )
-
-
-def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Before each U-Net call: tells its conditioning the latent size."""
-    conditioning = (kwargs.get("cross_attention_kwargs") or {}).get("subject_conditioning")
-    if isinstance(conditioning, SubjectConditioning):
-        sample: Tensor = args[0] if args else kwargs["sample"]
-        conditioning.begin((sample.shape[-2], sample.shape[-1]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
-from torch import Tensor
+from torch import Tensor, nn
 
 from anystory.models.configs import AdapterConfig
 
@@ -40,6 +40,19 @@ def routing_qformer(config: AdapterConfig) -> IPAdapterPlusImageProjection:
         heads=config.qformer_heads,
         num_queries=1,
     )
+
+
+class CoupledRouting(nn.Module):
+    """The routing feature `R` (…, d_r) of a subject's own tokens `E` (…, m, c): their mean through two layers (D16)."""
+
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.token_dim)
+        self.to_hidden = nn.Linear(config.token_dim, config.qformer_dim)
+        self.to_out = nn.Linear(config.qformer_dim, config.routing_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.to_out(nn.functional.gelu(self.to_hidden(self.norm(tokens.mean(dim=-2)))))
 
 
 def encode_slots(qformer: IPAdapterPlusImageProjection, images: Tensor, zero: Tensor, present: Tensor) -> Tensor:
@@ -91,6 +104,34 @@ def scatter_present(values: Tensor, present: Tensor) -> Tensor:
     return values.new_zeros(len(flat), *values.shape[1:]).index_copy(0, flat.nonzero().squeeze(1), values)
 
 
+def check_references(
+    sizes: AdapterConfig,
+    image_hidden: Tensor,
+    zero_hidden: Tensor,
+    reference_latents: Tensor,
+    reference_masks: Tensor,
+    present: Tensor,
+) -> None:
+    """Raises ValueError where the arguments of `SubjectAdapter.encode` do not have the shapes that it wants."""
+    if present.ndim != 2 or present.dtype != torch.bool or present.shape[1] < 1:
+        raise ValueError(f"present must be (B, N) bool with N >= 1, got {present.dtype} {tuple(present.shape)}")
+    slots = tuple(present.shape)
+    tokens, width = sizes.clip_tokens, sizes.clip_dim
+    if image_hidden.ndim != 4 or image_hidden.shape[:2] != slots or image_hidden.shape[3] != width:
+        raise ValueError(f"image_hidden must be {(*slots, 'P', width)}, got {tuple(image_hidden.shape)}")
+    if image_hidden.shape[2] == 0 or image_hidden.shape[2] % tokens:
+        raise ValueError(f"image_hidden must have a multiple of {tokens} tokens, got {image_hidden.shape[2]}")
+    if zero_hidden.shape != (1, tokens, width):
+        raise ValueError(f"zero_hidden must be {(1, tokens, width)}, got {tuple(zero_hidden.shape)}")
+    if reference_latents.ndim != 5 or reference_latents.shape[:2] != slots:
+        raise ValueError(f"reference_latents must be {(*slots, 'c', 'h', 'w')}, got {tuple(reference_latents.shape)}")
+    if reference_masks.shape != (*slots, 1, *reference_latents.shape[3:]):
+        raise ValueError(
+            f"reference_masks must be (B, N, 1, h, w) like reference_latents "
+            f"{tuple(reference_latents.shape)}, got {tuple(reference_masks.shape)}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedSubjects:
     """What the encoders know of the subjects of B samples; it does not depend on the sampling step."""
@@ -100,7 +141,7 @@ class EncodedSubjects:
     routing: Tensor
     """(B, S, d_r): `R_i`, the zero image's last."""
     features: dict[str, Tensor]
-    """{self-attention layer: (B, N, T, d)}: `G_i^l`, l = 2…L."""
+    """{self-attention layer: (B, N, T, d)}: `G_i^l`, l = 2…L. Empty where `projected` stands in its place."""
     present: Tensor
     """(B, S) bool: False for padding; the background is always there."""
     copies: Tensor | None = None
@@ -121,8 +162,23 @@ class EncodedSubjects:
         """N, padding included."""
         return self.present.shape[1] - 1
 
+    def features_of(self, layer: str) -> Tensor:
+        """`G` of a self-attention, (B, N, T, d).
+
+        Raises:
+            ValueError: they are not here any more.
+        """
+        if layer not in self.features:
+            raise ValueError(
+                f"the encoded subjects hold no features of {layer}: `SubjectAdapter.project` has put keys and values "
+                "in their place, which neither training nor fast=False reads; give what it was called with"
+            )
+        return self.features[layer]
+
     def drop_clip(self, mask: Tensor) -> EncodedSubjects:
         """The same subjects, but where `mask` (B,) bool is True every slot's tokens are `E_{N+1}` (3.4).
+
+        Keys and values of tokens that were computed ahead are forgotten, those of references stay.
 
         Raises:
             ValueError: `mask` is not (B,) bool.
@@ -130,7 +186,8 @@ class EncodedSubjects:
         if mask.shape != (self.batch_size,) or mask.dtype != torch.bool:
             raise ValueError(f"mask must be bool of shape ({self.batch_size},), got {mask.dtype} {tuple(mask.shape)}")
         tokens = torch.where(mask[:, None, None, None], self.tokens[:, -1:], self.tokens)
-        return replace(self, tokens=tokens, projected={})
+        references = {layer: pair for layer, pair in self.projected.items() if pair[0].shape[1] == self.num_subjects}
+        return replace(self, tokens=tokens, projected=references)
 
     def repeat_interleave(self, repeats: int) -> EncodedSubjects:
         """Every sample `repeats` times in a row, as diffusers repeats a prompt for several images.

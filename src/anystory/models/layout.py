@@ -6,13 +6,15 @@ the method needs the order of execution (down, mid, up), which is what this file
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+from anystory.models.saved.families import describe_counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,3 +73,28 @@ def layout_of_config(unet_config: Mapping[str, Any]) -> tuple[AttentionLayer, ..
     """The layout of a U-Net that is known by its configuration only; no weights are allocated."""
     with torch.device("meta"):
         return unet_layout(UNet2DConditionModel(**unet_config))
+
+
+def describe_layout(layers: Sequence[AttentionLayer]) -> str:
+    """`70 attention layers (text width 2048: SDXL)`."""
+    return describe_counts(len(layers), layers[0].context_dim)
+
+
+def check_layout(unet: Any, layers: Sequence[AttentionLayer]) -> None:
+    """Raises ValueError, saying where, if a U-Net's attention layers are not those that an adapter was made for."""
+    refusal = "the adapter does not fit this {}: it was made for {}"
+    if not isinstance(unet, UNet2DConditionModel):
+        raise ValueError(refusal.format(type(unet).__name__, f"a U-Net with {describe_layout(layers)}"))
+    theirs = unet_layout(unet)
+    if len(theirs) != len(layers):
+        raise ValueError(refusal.format("U-Net", f"{describe_layout(layers)}, the U-Net has {describe_layout(theirs)}"))
+    for own, other in zip(layers, theirs, strict=True):
+        if own != other:
+            raise ValueError(refusal.format("U-Net", f"{_describe(own)}, the U-Net has {_describe(other)} there"))
+
+
+def _describe(layer: AttentionLayer) -> str:
+    return (
+        f"{layer.self_attention} and {layer.cross_attention} of width {layer.dim} "
+        f"(keys {layer.inner_dim}, text {layer.context_dim})"
+    )

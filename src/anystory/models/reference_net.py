@@ -94,7 +94,7 @@ class ReferenceNet(nn.Module):
     """A copy of the U-Net without cross-attention; runs at t = 0 without any text or size condition (D2).
 
     Built from diffusers' own U-Net, whose blocks skip a cross-attention that is None. Whatever follows the
-    last recorded hidden states cannot change a result nor get a gradient, and is left out (part 3).
+    last recorded hidden states cannot change a result nor get a gradient, and is left out.
 
     Args:
         unet_config: configuration of the base `UNet2DConditionModel`.

@@ -13,8 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anystory.models.casting import working_dtype
+from anystory.models.configs import MapProjections
+
+Size = tuple[int, int]
+"""Height and width of a map."""
+
 # The logits of a fresh router are about this large, so its first maps are balanced between the slots.
 _INITIAL_LOGIT = 0.1
+
+# Where the resized probability of a slot is zero its logarithm is cut here, far below any that could win.
+_SMALLEST_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,8 +52,8 @@ def map_logits(slots: Tensor, pixels: Tensor) -> Tensor:
 
 
 def mask_absent(logits: Tensor, present: Tensor) -> Tensor:
-    """−∞ for slots that are padding. logits (B, S, L), present (B, S) bool."""
-    return logits.masked_fill(~present[:, :, None], float("-inf"))
+    """−∞ for slots that are padding. logits (B, S, …), present (B, S) bool."""
+    return logits.masked_fill(~present.view(*present.shape, *(1,) * (logits.ndim - 2)), float("-inf"))
 
 
 def owner_mask(logits: Tensor) -> Tensor:
@@ -92,6 +101,28 @@ def sigma(logits: Tensor, temperature: float | None = None, noise: Tensor | None
     return one_hot(noisy).float() + (soft - soft.detach())
 
 
+def resize(masks: Tensor, size: Size) -> Tensor:
+    """Bilinear, antialiased resize of (B, S, H, W) in float32."""
+    if masks.shape[-2:] == size:
+        return masks
+    return F.interpolate(masks, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def resized_logits(logits: Tensor, present: Tensor, size: Size) -> Tensor:
+    """A map at another size, for σ to decide there (D7): it is the probabilities that are resized.
+
+    Args:
+        logits: (B, S, h, w).
+        present: (B, S) bool.
+        size: of the result.
+
+    Returns:
+        (B, S, *size), −∞ for absent slots.
+    """
+    probabilities = resize(logits.softmax(dim=1), size)
+    return mask_absent(probabilities.clamp_min(_SMALLEST_PROBABILITY).log(), present)
+
+
 class Router(nn.Module):
     """Coarse map, masked cross-attention, refined map of one cross-attention layer.
 
@@ -100,23 +131,47 @@ class Router(nn.Module):
         routing_dim: d_r.
         router_dim: d_k.
         heads: heads of the masked cross-attention; they divide d_k.
+        map_projections: D5. "shared": `map_slot` and `map_pixel` make both maps. "separate": each map has a pair of its
+            own, and the coarse one needs a loss of its own, because the argmax that masks with it passes no gradient.
     """
 
-    def __init__(self, dim: int, routing_dim: int, router_dim: int, heads: int) -> None:
+    def __init__(
+        self, dim: int, routing_dim: int, router_dim: int, heads: int, map_projections: MapProjections = "separate"
+    ) -> None:
         super().__init__()
         self.heads = heads
-        self.coarse_slot = nn.Linear(routing_dim, router_dim, bias=False)
-        self.coarse_pixel = nn.Linear(dim, router_dim)
+        self.map_projections: MapProjections = map_projections
+        # A bias on the slots' side adds the same to each slot and vanishes in the softmax; on the pixels' side it is a
+        # prior of the slot.
+        if map_projections == "shared":
+            self.map_slot = nn.Linear(routing_dim, router_dim, bias=False)
+            self.map_pixel = nn.Linear(dim, router_dim)
+        else:
+            self.coarse_slot = nn.Linear(routing_dim, router_dim, bias=False)
+            self.coarse_pixel = nn.Linear(dim, router_dim)
         self.to_q = nn.Linear(routing_dim, router_dim)
         self.to_k = nn.Linear(dim, router_dim, bias=False)
         self.to_v = nn.Linear(dim, router_dim, bias=False)
         self.to_out = nn.Linear(router_dim, routing_dim)
         self.norm = nn.LayerNorm(routing_dim)
-        # D5: coarse and refined maps have pairs of their own. A bias on the slots' side adds the same to each
-        # slot and vanishes in the softmax; on the pixels' side it is a prior of the slot.
-        self.refined_slot = nn.Linear(routing_dim, router_dim, bias=False)
-        self.refined_pixel = nn.Linear(dim, router_dim)
+        if map_projections == "separate":
+            self.refined_slot = nn.Linear(routing_dim, router_dim, bias=False)
+            self.refined_pixel = nn.Linear(dim, router_dim)
         self.reset_parameters()
+
+    @property
+    def coarse_pair(self) -> tuple[nn.Linear, nn.Linear]:
+        """Projections of slots and of pixels whose inner product is the coarse map."""
+        if self.map_projections == "shared":
+            return self.map_slot, self.map_pixel
+        return self.coarse_slot, self.coarse_pixel
+
+    @property
+    def refined_pair(self) -> tuple[nn.Linear, nn.Linear]:
+        """The same of the refined map."""
+        if self.map_projections == "shared":
+            return self.map_slot, self.map_pixel
+        return self.refined_slot, self.refined_pixel
 
     def reset_parameters(self) -> None:
         """Small, balanced first maps: unit-variance projections, the slots' side scaled down."""
@@ -126,7 +181,7 @@ class Router(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         with torch.no_grad():
-            for module in (self.coarse_slot, self.refined_slot, self.to_out):
+            for module in {self.coarse_pair[0], self.refined_pair[0], self.to_out}:
                 module.weight.mul_(_INITIAL_LOGIT)
 
     def forward(self, routing: Tensor, hidden_states: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,12 +195,15 @@ class Router(nn.Module):
         Returns:
             coarse and refined logits, both (B, S, L) float32, −∞ for absent slots.
         """
-        dtype = self.coarse_slot.weight.dtype
+        dtype = working_dtype(self.to_q)
         routing, hidden_states = routing.to(dtype), hidden_states.to(dtype)
-        coarse = mask_absent(map_logits(self.coarse_slot(routing), self.coarse_pixel(hidden_states)), present)
+        (coarse_slot, coarse_pixel), (refined_slot, refined_pixel) = self.coarse_pair, self.refined_pair
+        pixels = coarse_pixel(hidden_states)
+        coarse = mask_absent(map_logits(coarse_slot(routing), pixels), present)
         refined_routing = self.refine(routing, hidden_states, owner_mask(coarse.detach()))
-        refined = map_logits(self.refined_slot(refined_routing), self.refined_pixel(hidden_states))
-        return coarse, mask_absent(refined, present)
+        if refined_pixel is not coarse_pixel:
+            pixels = refined_pixel(hidden_states)
+        return coarse, mask_absent(map_logits(refined_slot(refined_routing), pixels), present)
 
     def refine(self, routing: Tensor, hidden_states: Tensor, area: Tensor) -> Tensor:
         """Masked cross-attention: `R` queries `Z` inside each slot's area, then residual and layer norm (D4).
@@ -174,14 +232,19 @@ def routing_loss(
     coarse_weight: float = 0.0,
     include_background: bool = False,
 ) -> Tensor:
-    """L_route = λ · 1/N · Σ_i ‖M_i − M_i^gt‖², mean over pixels, samples and layers (3.4).
+    """L_route = λ · 1/N · Σ_i ‖M_i − M_i^gt‖² (3.4), with means where the paper's norm is a sum (D5b).
+
+    The squared error is a mean over the pixels of a layer, and the loss a mean over layers and samples: a small layer
+    counts as much as a large one. λ is what maps cost that are wrong at every pixel (error 1), next to a diffusion loss
+    that is a mean over latent values. A sum over pixels would weigh a layer of h · w pixels h · w times as much.
 
     Args:
         maps: {cross-attention layer: maps}, recorded with their graph.
         gt_masks: (B, N, H, W) instance masks in [0, 1]; area-downsampled to each layer's size.
         present: (B, N) bool, or (B, N + 1) as in `EncodedSubjects.present`.
-        weight: λ.
-        coarse_weight: weight of the coarse maps' loss relative to the refined ones' (0 is the paper, D5).
+        weight: λ, of the mean over pixels and layers.
+        coarse_weight: weight of the coarse maps' loss relative to the refined ones' (D5); 0 leaves them out, which
+            is for routers whose maps share their projections.
         include_background: the sum is over N + 1 slots (D14).
 
     Returns:
@@ -191,7 +254,7 @@ def routing_loss(
         ValueError: no maps, or a shape is not as above.
     """
     if not maps:
-        raise ValueError("maps is empty: set record='loss' on the SubjectConditioning and run the U-Net first")
+        raise ValueError("maps is empty: give the SubjectConditioning a RecordedMaps and run the U-Net first")
     if gt_masks.ndim != 4:
         raise ValueError(f"gt_masks must be (B, N, H, W), got {tuple(gt_masks.shape)}")
     batch, subjects = gt_masks.shape[:2]

@@ -5,43 +5,73 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
+from typing_extensions import Self
 
-from anystory.pipelines.encoding import SubjectEncoding
 from anystory.subjects import Subject
+from anystory.subjects.arrays import plain_number
 
 __all__ = [
-    "Rows",
-    "SubjectLike",
+    "EncodedSubject",
     "Subjects",
+    "check_image_prompts",
     "check_numbers",
     "check_pictures",
     "check_record",
     "check_size",
     "given_picture_size",
+    "name_of",
     "subject_rows",
 ]
 
-SubjectLike: TypeAlias = Subject | SubjectEncoding
-Subjects: TypeAlias = Sequence[SubjectLike] | Sequence[Sequence[SubjectLike]]
-Rows: TypeAlias = Sequence[Sequence[SubjectLike]]
+
+# What a Subject says about its picture; all else may change after it is encoded.
+_PICTURE = ("image", "mask", "segmenter")
 
 
-def subject_rows(subjects: Any, prompts: int | None) -> Rows:
+class EncodedSubject:
+    """A subject that a pipeline has encoded ahead; each family of models has its own subclass, a frozen dataclass."""
+
+    subject: Subject
+
+    def replace(self, **changes: Any) -> Self:
+        """The same encoding with other settings of the subject, e.g. `replace(scale=0.6, region=box)`.
+
+        Raises:
+            ValueError: a setting outside its range, or one of `image`, `mask` and `segmenter`, on which
+                the encoding depends.
+        """
+        if fixed := [name for name in changes if name in _PICTURE]:
+            raise ValueError(f"{fixed} cannot change in an encoding: encode a new Subject")
+        return replace(cast("Any", self), subject=replace(self.subject, **changes))
+
+
+Subjects: TypeAlias = Sequence[Subject | EncodedSubject] | Sequence[Sequence[Subject | EncodedSubject]]
+Encoded = TypeVar("Encoded", bound=EncodedSubject)
+
+
+def name_of(subject: Subject, index: int) -> str:
+    """What outputs call a subject; its place among the others, from 0, where it has no name."""
+    return subject.name or f"subject {index + 1}"
+
+
+def subject_rows(subjects: Any, encoding: type[Encoded], prompts: int | None) -> list[list[Subject | Encoded]]:
     """The subjects of each prompt: one row that all prompts share, or one row per prompt; [] for no subjects.
 
     Args:
         subjects: What the caller passed.
-        prompts: Number of prompts, or None where any number of rows will do.
+        encoding: What the pipeline encodes a subject to.
+        prompts: Number of prompts; None allows any number of rows.
 
     Raises:
-        ValueError: not a list, something in it that is no subject, a list of lists of the wrong length, or
-            prompts with and without subjects in one call.
+        ValueError: not a list, something in it that is neither a Subject nor an `encoding`, a list of lists of the
+            wrong length, or prompts with and without subjects in one call.
     """
     if subjects is None:
         return []
@@ -54,7 +84,7 @@ def subject_rows(subjects: Any, prompts: int | None) -> Rows:
     if any(nested) and prompts is not None and len(rows) != prompts:
         raise ValueError(f"`subjects` must hold a list per prompt: got {len(rows)} for {prompts} prompts")
     for entry in (entry for row in rows for entry in row):
-        if not isinstance(entry, (Subject, SubjectEncoding)):
+        if not isinstance(entry, (Subject, encoding)):
             raise ValueError(f"`subjects` must hold Subject or encoded subjects, got {_kind(entry)}")
     if not any(rows):
         return []
@@ -101,11 +131,29 @@ def check_pictures(values: Mapping[str, Any]) -> None:
             raise ValueError(f"`{name}` must be a picture, got None")
 
 
+def check_image_prompts(unet: Any, values: Mapping[str, Any]) -> None:
+    """Check that a call has the picture that a loaded IP-Adapter needs, before anything runs.
+
+    Args:
+        unet: the pipeline's.
+        values: the call's arguments.
+
+    Raises:
+        ValueError: an IP-Adapter without its picture.
+    """
+    loaded = unet.config.encoder_hid_dim_type == "ip_image_proj"
+    if loaded and all(values.get(name) is None for name in ("ip_adapter_image", "ip_adapter_image_embeds")):
+        raise ValueError(
+            "an IP-Adapter is loaded, so `ip_adapter_image` must be a picture; to draw without it, call"
+            " unload_ip_adapter() first"
+        )
+
+
 def check_size(height: int | None, width: int | None, multiple: int) -> None:
     """Check a size that was asked for (None: none was), before time goes into the references.
 
     Raises:
-        ValueError: a side that is no multiple of `multiple` pixels.
+        ValueError: a side that is not a multiple of `multiple` pixels.
     """
     for name, value in (("height", height), ("width", width)):
         if value is not None and value % multiple:
@@ -151,15 +199,21 @@ def check_record(value: Any) -> range | frozenset[int]:
     Raises:
         ValueError: not a bool nor a list of step indices ≥ 0.
     """
+    value = plain_number(value)
     if isinstance(value, bool):
         return range(sys.maxsize) if value else frozenset()
-    if _is_list(value) and all(isinstance(step, int) and step >= 0 for step in value):
-        return frozenset(value)
+    steps: list[Any] = [plain_number(step) for step in value] if _is_list(value) or _is_vector(value) else [None]
+    if all(isinstance(step, int) and step >= 0 for step in steps):
+        return frozenset(steps)
     raise ValueError(f"`record_routing` must be True, False or a list of step indices ≥ 0, got {value!r}")
 
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim == 1
 
 
 def _is_number(value: Any) -> bool:

@@ -24,3 +24,8 @@ class AnyStoryOutput(BaseOutput):
 
     images: Any
     routing: RoutingRecord | None = None
+
+    @classmethod
+    def returned(cls, images: Any, routing: RoutingRecord | None, return_dict: bool) -> Any:
+        """What a call returns: this, or with `return_dict=False` the tuple (images, routing)."""
+        return cls(images=images, routing=routing) if return_dict else (images, routing)

@@ -69,6 +69,21 @@ class RoutingRecord:
         for layer, routing in maps.items():
             self._maps[step, layer] = _Maps(_compact(routing.coarse), _compact(_as_decided(routing)))
 
+    def picture(self, image: int) -> RoutingRecord:
+        """The record of one of the pictures alone, as if it had been drawn alone.
+
+        Raises:
+            ValueError: there is no such picture.
+        """
+        image = self._image(image)
+        alone = RoutingRecord([self.names[image]], self.height, self.width)
+        alone._timesteps, alone._layers = dict(self._timesteps), self._layers
+        subjects = len(self.names[image])
+        for place, maps in self._maps.items():  # slots that only padded the batch go
+            own = (torch.cat([one[image, :subjects], one[image, -1:]])[None] for one in maps)
+            alone._maps[place] = _Maps(*own)
+        return alone
+
     # --- reading ---
 
     @property
@@ -132,6 +147,8 @@ class RoutingRecord:
     ) -> np.ndarray:
         """Mean over layers of the probabilities, each resized to `size` (bilinear, antialiased; D7).
 
+        A layer counts as much as its map has pixels: one of 4 × 4 knows where a subject is, not where it ends.
+
         Args:
             size: (height, width) in pixels; the picture's by default.
             layers: Names or indices of the layers to average; all by default.
@@ -148,10 +165,13 @@ class RoutingRecord:
         chosen = self.layers if layers is None else tuple(self._layer(layer) for layer in layers)
         if not chosen:
             raise ValueError("`layers` must name at least one layer, got none")
-        total = torch.zeros(len(self.names[image]) + 1, height, width)
+        total, pixels = torch.zeros(len(self.names[image]) + 1, height, width), 0
         for layer in chosen:
-            total += _resize(self._probabilities(step, layer, image, refined), height, width)
-        return (total / len(chosen)).numpy()
+            probabilities = self._probabilities(step, layer, image, refined)
+            area = probabilities.shape[-2] * probabilities.shape[-1]
+            total += area * _resize(probabilities, height, width)
+            pixels += area
+        return (total / pixels).numpy()
 
     def masks(
         self,

@@ -6,12 +6,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["is_tensor", "picture_from_array", "rgba_on_white", "tensor_to_array"]
+__all__ = ["is_tensor", "picture_from_array", "plain_number", "rgba_on_white", "tensor_to_array"]
 
 
 def is_tensor(value: Any) -> bool:
     """Whether a value is a torch tensor, told without importing torch."""
     return any(base.__module__ == "torch" and base.__name__ == "Tensor" for base in type(value).__mro__)
+
+
+def plain_number(value: Any) -> Any:
+    """A numpy or torch scalar as Python's own number; anything else as it is."""
+    if isinstance(value, np.generic) or (getattr(value, "ndim", None) == 0 and hasattr(value, "item")):
+        return value.item()
+    return value
 
 
 def tensor_to_array(tensor: Any, label: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A cut-out subject to the square picture that the encoders see."""
+"""From a cut-out subject to the square picture that the encoders see."""
 
 from __future__ import annotations
 
@@ -7,13 +7,36 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-__all__ = ["MARGIN", "PreparedSubject", "fit_to_square", "matte_box"]
+__all__ = ["MARGIN", "CutPicture", "PreparedSubject", "fit_to_square", "matte_box"]
 
 MARGIN = 3 / 64
 """White on each side of the subject, as a share of its longer side."""
 
 _VISIBLE = 26
-"""Matte (of 255) from which a pixel counts for the box: faint haze and shadows must not shrink the subject."""
+"""The matte (of 255) from which a pixel counts for the box, so that haze and shadows do not shrink the subject."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class CutPicture:
+    """A subject cut out of a picture that was read, at its own size and without the rest."""
+
+    rgb: np.ndarray
+    """(h, w, 3) uint8: the picture inside `box`."""
+    matte: np.ndarray
+    """(h, w) uint8: 255 where the subject is."""
+    box: tuple[int, int, int, int]
+    """(left, top, right, bottom) of the subject in the picture, in pixels."""
+    sha256: str
+    """Of the picture; see `pictures.Picture.sha256`."""
+    method: str
+    """See `PreparedSubject.cutout`."""
+    confidence: float
+    """See `PreparedSubject.confidence`."""
+    label: str
+    """What messages call the picture."""
+
+    def __repr__(self) -> str:
+        return self.label
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -28,6 +51,8 @@ class PreparedSubject:
     """Of the source picture; see `pictures.Picture.sha256`."""
     cutout: str
     """How the subject was found: "mask", "alpha", "border", "grabcut", "none", or a model's id."""
+    confidence: float = 1.0
+    """How far to trust the cut-out, in [0, 1]; see `Cutout`."""
     box: tuple[int, int, int, int]
     """(left, top, right, bottom) of the subject in the source picture, in pixels."""
 

@@ -1,4 +1,4 @@
-"""Where a subject is to go: a box or a mask that overrides the router."""
+"""Where a subject goes: a box or a mask that overrides the router."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from anystory.subjects.arrays import is_tensor, plain_number
 from anystory.subjects.pictures import load_mask
 
 __all__ = ["check_region", "region_mask"]
@@ -57,12 +58,12 @@ def _covered(start: float, end: float, count: int) -> np.ndarray:
 
 
 def _is_box(region: Any) -> bool:
-    if isinstance(region, np.ndarray):
-        return region.shape == (4,)
+    if isinstance(region, np.ndarray) or is_tensor(region):
+        return tuple(region.shape) == (4,)
     return isinstance(region, Sequence) and not isinstance(region, (str, bytes)) and _numbers(region)
 
 
 def _numbers(region: Sequence[Any]) -> bool:
-    if len(region) != 4 or not all(isinstance(value, (int, float)) for value in region):
+    if len(region) != 4 or not all(isinstance(plain_number(value), (int, float)) for value in region):
         raise ValueError(f"`region` must be a box of four numbers (x0, y0, x1, y1) or a mask, got {region!r:.80}")
     return True

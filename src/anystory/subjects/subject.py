@@ -1,23 +1,25 @@
-"""Subject: what a user gives for one character."""
+"""Subject: what you give for one character."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, TypeGuard
 
 import numpy as np
 
-from anystory.subjects import cutout
-from anystory.subjects.pictures import Picture, Source, describe, load_mask, load_picture
-from anystory.subjects.prepare import PreparedSubject, fit_to_square
+from anystory.subjects.arrays import plain_number
+from anystory.subjects.cutout import LOW_CONFIDENCE, Cutout
+from anystory.subjects.pictures import Picture, Source, describe, load_picture
+from anystory.subjects.prepare import CutPicture, PreparedSubject, fit_to_square, matte_box
 from anystory.subjects.regions import check_region, region_mask
-from anystory.subjects.segmenter import cut_with_model
+from anystory.subjects.segmenter import check_segmenter, cut_out
 
 __all__ = ["Subject"]
 
-_OFFLINE_SEGMENTERS = ("auto", "border", "grabcut", "none")
+_NUMBERS = ("scale", "reference_scale", "scale_start", "scale_end", "reference_start", "reference_end")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,7 +43,7 @@ class Subject:
     photos a list, one for each."""
     _: KW_ONLY
     name: str | None = None
-    """How outputs call it; the prompt need not contain it."""
+    """What outputs call it; the prompt need not contain it."""
     scale: float = 1.0
     """η ≥ 0: strength of the coarse identity (the CLIP tokens); D9."""
     reference_scale: float = 1.0
@@ -53,14 +55,17 @@ class Subject:
     reference_end: float = 1.0
     """The same for `reference_scale`."""
     region: Any = None
-    """Where it goes, instead of where the router would put it: a box (x0, y0, x1, y1) in fractions of width and height,
+    """Where it goes; overrides the router: a box (x0, y0, x1, y1) in fractions of width and height,
     or a mask of any size, stretched to the picture. None leaves it to the router."""
     segmenter: str = "auto"
     """How to cut it out when there is neither mask nor alpha: "border" removes a plain border, "grabcut" guesses from
-    colours, "auto" tries these two in turn, "none" takes the whole picture; anything else is the hub id or folder
-    of a transformers image-segmentation model."""
+    colours, "auto" tries these two in turn, "none" takes the whole picture; "u2netp" and the other `ONNX_MODELS`, or
+    the path of such a file, is a model that OpenCV runs; anything else is the hub id or folder of a transformers
+    image-segmentation model."""
 
     def __post_init__(self) -> None:
+        for name in _NUMBERS:
+            object.__setattr__(self, name, plain_number(getattr(self, name)))
         self._check_photos()
         for name in ("scale", "reference_scale"):
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
@@ -73,38 +78,82 @@ class Subject:
                 )
         if self.name is not None and (not isinstance(self.name, str) or not self.name.strip()):
             raise ValueError(f"`name` must be a word or None, got {self.name!r}")
-        if not isinstance(self.segmenter, str) or not self.segmenter:
-            raise ValueError(
-                f"`segmenter` must be one of {_OFFLINE_SEGMENTERS} or a model's id, got {self.segmenter!r}"
-            )
+        check_segmenter(self.segmenter)
         check_region(self.region)
 
     @property
     def photos(self) -> tuple[Subject, ...]:
-        """The subject as each of its photos alone shows it, with the same settings; itself when there is one."""
+        """One subject for each photo, with the same settings; itself when there is only one."""
         if not _is_list(self.image):
             return (self,)
         masks = self.mask if _is_list(self.mask) else [None] * len(self.image)
         return tuple(replace(self, image=image, mask=mask) for image, mask in zip(self.image, masks, strict=True))
 
     def prepare(self, size: int) -> PreparedSubject:
-        """Load the picture and cut the subject out, as the encoders want it.
+        """Load the picture and cut the subject out for the encoders. Warns when the cut-out is uncertain.
 
         Args:
             size: Side of the square in pixels.
 
         Raises:
-            ValueError: a picture or mask that cannot be used, no subject to be found in it, or several photos.
+            ValueError: a picture or mask that cannot be used, no subject found in it, or several photos.
             FileNotFoundError: no such file.
         """
         if _is_list(self.image):
             raise ValueError(f"{self!r} has {len(self.image)} photos: prepare each of its `photos`")
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"`size` must be a positive number of pixels, got {size!r}")
+        cut = self._cut()
+        if cut.confidence < LOW_CONFIDENCE:
+            warnings.warn(
+                f"image {cut.label}: the cut-out is uncertain (by {cut.method}, confidence {cut.confidence:.2f}). "
+                "Look at it with `anystory cutout`; give a mask, a picture with transparent background, or a segmenter "
+                'such as "u2netp"',
+                stacklevel=1,  # one place, so that Python shows the warning once
+            )
+        image, mask, _ = fit_to_square(cut.rgb, cut.matte, size)
+        return PreparedSubject(
+            image=image, mask=mask, sha256=cut.sha256, cutout=cut.method, confidence=cut.confidence, box=cut.box
+        )
+
+    def read(self) -> Subject:
+        """Read the photos and cut the subject out once; `prepare` of the result only resizes.
+
+        Raises:
+            ValueError: a picture or mask that cannot be used, or no subject found in it.
+            FileNotFoundError: no such file.
+        """
+        cut = [photo._cut() for photo in self.photos]
+        return replace(self, image=cut if _is_list(self.image) else cut[0], mask=None)
+
+    def _cut(self) -> CutPicture:
+        if isinstance(self.image, CutPicture):
+            return self.image
         picture = load_picture(self.image)
-        matte, method = self._matte(picture)
-        image, mask, box = fit_to_square(picture.rgb, matte, size)
-        return PreparedSubject(image=image, mask=mask, sha256=picture.sha256, cutout=method, box=box)
+        found = cut_out(picture, describe(self.image), self.segmenter, self.mask)
+        left, top, right, bottom = box = matte_box(found.matte)
+        return CutPicture(
+            rgb=picture.rgb[top:bottom, left:right].copy(),
+            matte=found.matte[top:bottom, left:right].copy(),
+            box=box,
+            sha256=picture.sha256,
+            method=found.method,
+            confidence=found.confidence,
+            label=describe(self.image),
+        )
+
+    def whole(self) -> tuple[Picture, Cutout]:
+        """The picture as it is, and where the subject is in it.
+
+        Raises:
+            ValueError: as for `prepare`; or `read` has left nothing but the subject of the picture.
+        """
+        if isinstance(self.image, CutPicture):
+            raise ValueError(
+                f"{self!r} was cut out by `read`, and the whole picture is wanted: give the picture itself"
+            )
+        picture = load_picture(self.image)
+        return picture, cut_out(picture, describe(self.image), self.segmenter, self.mask)
 
     def region_mask(self, height: int, width: int) -> np.ndarray:
         """The fixed region at a picture's size: (height, width) float32 in [0, 1], the share of each pixel inside.
@@ -121,8 +170,9 @@ class Subject:
         shown += [f"mask={_described(self.mask)}"] if self.mask is not None else []
         for name, field in self.__dataclass_fields__.items():
             value = getattr(self, name)
-            if name not in ("image", "mask") and value is not field.default and value != field.default:
-                shown.append(f"{name}={value if isinstance(value, (str, float, tuple)) else describe(value)}")
+            plain = isinstance(value, (str, int, float, tuple, list))  # arrays and tensors compare by element
+            if name not in ("image", "mask") and value is not field.default and (not plain or value != field.default):
+                shown.append(f"{name}={value if plain else describe(value)}")
         return f"Subject({', '.join(shown)})"
 
     def _check_photos(self) -> None:
@@ -138,49 +188,14 @@ class Subject:
                 f"got {_described(self.mask)}"
             )
 
-    def _matte(self, picture: Picture) -> cutout.Cutout:
-        """(H, W) uint8 and the way it was found: mask, else alpha, else the segmenter."""
-        alpha = picture.alpha
-        if alpha is not None and alpha.max() < 128:
-            raise ValueError(
-                f"image {describe(self.image)} is empty: all of it is transparent (alpha at most {alpha.max()} of 255)"
-            )
-        if self.mask is not None:
-            return self._given_matte(picture)
-        if alpha is not None:
-            return cutout.Cutout(alpha, "alpha")
-        if self.segmenter == "none":
-            return cutout.Cutout(np.full(picture.rgb.shape[:2], 255, np.uint8), "none")
-        if self.segmenter not in _OFFLINE_SEGMENTERS:
-            return cutout.Cutout(cut_with_model(picture.rgb, self.segmenter), self.segmenter)
-        found = cutout.automatic(picture.rgb) if self.segmenter == "auto" else cutout.WAYS[self.segmenter](picture.rgb)
-        if found is None:
-            raise ValueError(
-                f"image {describe(self.image)}: no subject could be told from its background (segmenter "
-                f"{self.segmenter!r}). "
-                'Give a picture with transparent background, a mask, or segmenter="none" to take the whole picture'
-            )
-        return found if isinstance(found, cutout.Cutout) else cutout.Cutout(found, self.segmenter)
-
-    def _given_matte(self, picture: Picture) -> cutout.Cutout:
-        matte, size = load_mask(self.mask), picture.rgb.shape[:2]
-        if matte.shape != size:
-            raise ValueError(
-                f"mask {describe(self.mask)} is {matte.shape[1]}×{matte.shape[0]}, but its picture "
-                f"{describe(self.image)} is {size[1]}×{size[0]}: both must have the same size"
-            )
-        if picture.alpha is not None:  # transparent pixels have no colour to show, whatever the mask says
-            matte = np.minimum(matte, picture.alpha)
-            if matte.max() < 128:
-                raise ValueError(f"mask {describe(self.mask)} covers only transparent pixels of {describe(self.image)}")
-        return cutout.Cutout(matte, "mask")
-
 
 def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, (list, tuple))
 
 
 def _described(value: Any) -> str:
+    if isinstance(value, CutPicture):
+        return value.label
     return f"[{', '.join(map(_described, value))}]" if _is_list(value) else "None" if value is None else describe(value)
 
 

@@ -1,0 +1,1 @@
+"""What a call is checked for, besides its plain arguments."""

@@ -1,0 +1,1 @@
+"""Reading and saving pipelines: folders, single files, the hub; safetensors only."""
