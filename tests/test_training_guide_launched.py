@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,46 +16,37 @@ from typer.testing import CliRunner
 
 from anystory.cli import app
 from anystory.models.adapter import SubjectAdapter
-from anystory.training.checkpoints import find_checkpoint
-from training.ports import free_port
+from anystory.training.state.checkpoints import find_checkpoint
+from training.together import free_port, run_together
 
 from .test_training_guide import GUIDE, PAPERS, ROOT, commands, here, small
 
 __all__ = ["here"]
-KINDS = ("ddp", "pieces", "deepspeed", "nodes")
+KINDS = ("ddp", "pieces", "nodes")
 """The page's blocks with such commands, in its order."""
 
 
-def launched(words: list[str], port: str) -> subprocess.Popen[str]:
-    """Start a line of the guide as it stands, on CPUs and at this test's size."""
+def launched(words: list[str], port: str) -> list[str]:
+    """A line of the guide as it stands, at this test's size."""
     at = words.index("-m")
     given = ["127.0.0.1" if word == "10.0.0.1" else word for word in words[2:at]]
     given[given.index("--config_file") + 1] = str(ROOT / given[given.index("--config_file") + 1])
     script = [f"recipes/{w}.yaml" if w in PAPERS else w.removeprefix("/") for w in words[at:]]
-    more = [] if "resume" in script else ["--steps", "1", "--workers", "0"]
+    more = [] if "resume" in script else ["--steps", "1", "--workers", "0", "--precision", "bf16"]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", port]
+    return [*launcher, *given, *script, *more]
+
+
+def on_cpus() -> dict[str, str]:
+    """The environment of a launch."""
     paths = [str(ROOT / "tests" / "training" / "on_cpus"), os.environ.get("PYTHONPATH", "")]
-    quiet = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    # Where it is told of CPUs, accelerate forgets DeepSpeed.
-    quiet |= {"DS_ACCELERATOR": "cpu"} if "deepspeed" in words[3] else {"ACCELERATE_USE_CPU": "true"}
-    return subprocess.Popen(
-        [*launcher, *given, *script, *more],
-        env=os.environ | quiet,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def together(runs: list[subprocess.Popen[str]]) -> str:
-    """Wait for runs that depend on each other to end well; returns what they said."""
-    try:
-        said = "\n".join(run.communicate(timeout=280)[0][-9000:] for run in runs)
-    finally:
-        for run in runs:
-            run.kill()
-    assert [run.returncode for run in runs] == [0] * len(runs), said
-    return said
+    quiet = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    return os.environ | quiet
 
 
 def build_shards(here: Path) -> None:
@@ -80,16 +69,15 @@ def test_every_command_is_in_a_block_below() -> None:
     assert len(launches()) == len(KINDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_launches_run(here: Path, kind: str) -> None:
-    if kind == "deepspeed" and not find_spec("deepspeed"):
-        pytest.skip("deepspeed is not installed: pip install 'anystory[deepspeed]'")
     build_shards(here)
     block = launches()[KINDS.index(kind)]
     at_once = any("--machine_rank" in words for words in block)
     for group in [block] if at_once else [[words] for words in block]:
         port = free_port()
-        said = together([launched(words, port) for words in group])
+        said = "\n".join(run_together([launched(words, port) for words in group], [on_cpus()] * len(group)))
         assert said.count("\nmodel: ") == 1, "one process speaks for all"
         out = here / group[0][-1].removeprefix("/")
         stage = {"stage1": "encoder", "stage2": "router"}[out.name]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from anystory.data.manifest import Manifest, write_manifest
 from anystory.data.pixels import encode_png
-from anystory.data.records import ReferenceRecord, SampleRecord, SubjectRecord
+from anystory.data.records import SampleRecord, SampleReference, SampleSubject
 
 
 def jpeg(pixels: np.ndarray) -> bytes:
@@ -39,10 +41,28 @@ def make_sample(
         if i % 2:
             files[f"{key}/photo{i}.jpeg"] = jpeg(photo[..., :3])
             files[f"{key}/photo{i}-mask.png"] = encode_png(np.ascontiguousarray(photo[..., 3]))
-            reference = ReferenceRecord(image=f"{key}/photo{i}.jpeg", mask=f"{key}/photo{i}-mask.png")
+            reference = SampleReference(image=f"{key}/photo{i}.jpeg", mask=f"{key}/photo{i}-mask.png")
         else:
             files[f"{key}/photo{i}.png"] = encode_png(photo)
-            reference = ReferenceRecord(image=f"{key}/photo{i}.png")
-        records.append(SubjectRecord(name=f"subject {i}", mask=f"{key}/mask{i}.png", references=(reference,)))
+            reference = SampleReference(image=f"{key}/photo{i}.png")
+        records.append(SampleSubject(name=f"subject {i}", mask=f"{key}/mask{i}.png", references=(reference,)))
     values = {"caption": f"{subjects} things", "source": "made here", "licence": "CC0-1.0", **changes}
     return SampleRecord(key=key, image=f"{key}/target.png", subjects=tuple(records), **values), files
+
+
+def make_manifest(folder: Path, bad: dict[int, str], count: int = 10) -> Manifest:
+    """Samples k0 …; `bad` says which have no caption, an unreadable target, or a missing reference."""
+    records = []
+    for i in range(count):
+        kind = bad.get(i)
+        record, files = make_sample(f"k{i}", subjects=1 + i % 2, caption="" if kind == "caption" else "some words")
+        if kind == "picture":
+            files[record.image] = b""
+        if kind == "reference":
+            del files[record.subjects[0].references[0].image]
+        for name, data in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        records.append(record)
+    write_manifest(records, folder / "manifest.jsonl")
+    return Manifest(folder / "manifest.jsonl")

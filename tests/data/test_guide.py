@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.core import TyperGroup
 
 from anystory.cli import load_verb
-from anystory.data.bad import REASONS
+from anystory.data.bad_samples import REASONS
 from anystory.data.records import SampleRecord
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")

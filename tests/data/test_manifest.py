@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from anystory.data.bad import BadSample
+from anystory.data.bad_samples import BadSample
 from anystory.data.manifest import Manifest, read_manifest, write_manifest
-from anystory.data.reader import SampleReader
+from anystory.data.reading import LoadedSample, read_sample
 from anystory.data.sources import open_source
 from data.samples import make_sample
+
+
+def first_of(path: Path) -> LoadedSample:
+    return read_sample(*open_source(path).open_sample(0))
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:
@@ -36,10 +40,10 @@ def test_files_are_found_beside_the_manifest(tmp_path: Path) -> None:
     write_files(tmp_path, files)
     write_manifest([record], tmp_path / "manifest.jsonl")
     for path in (tmp_path, tmp_path / "manifest.jsonl"):
-        assert SampleReader(open_source(path))[0].masks.shape == (2, 48, 64)
+        assert first_of(path).masks.shape == (2, 48, 64)
     (tmp_path / "a" / "mask0.png").unlink()
     with pytest.raises(BadSample, match="file a/mask0.png is missing"):
-        SampleReader(open_source(tmp_path))[0]
+        first_of(tmp_path)
 
 
 def test_the_table_says_what_is_there(tmp_path: Path) -> None:
@@ -73,7 +77,7 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=words):
             read_manifest(tmp_path / name)
     pytest.importorskip("pyarrow")
-    with pytest.raises(ValueError, match="no Parquet file"):
+    with pytest.raises(ValueError, match="not a readable Parquet file"):
         read_manifest(tmp_path / "wrong.parquet")
     record = make_sample("a")[0]
     with pytest.raises(ValueError, match="two samples have the key 'a'"):
@@ -103,7 +107,7 @@ def test_a_damaged_parquet_file_is_told(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-60:-30] = b"\xff" * 30
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"m\.parquet is no Parquet file that can be read"):
+    with pytest.raises(ValueError, match=r"m\.parquet is not a readable Parquet file"):
         read_manifest(path)
     with pytest.raises(FileNotFoundError):
         read_manifest(tmp_path / "none.parquet")
@@ -118,7 +122,7 @@ def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
     (tmp_path / record.image).unlink()
     os.mkfifo(tmp_path / record.image)
     with pytest.raises(BadSample, match=r"file a/target\.png is missing"):
-        SampleReader(open_source(tmp_path))[0]
+        first_of(tmp_path)
 
 
 def test_windows_line_ends_and_links_are_read(tmp_path: Path) -> None:
@@ -126,4 +130,4 @@ def test_windows_line_ends_and_links_are_read(tmp_path: Path) -> None:
     write_files(tmp_path / "elsewhere", files)
     (tmp_path / record.key).symlink_to(tmp_path / "elsewhere" / record.key)
     (tmp_path / "manifest.jsonl").write_bytes(f"\ufeff{record.model_dump_json()}\r\n\r\n".encode())
-    assert SampleReader(open_source(tmp_path))[0].key == record.key
+    assert first_of(tmp_path).key == record.key

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from anystory.data.bad import BadSample
+from anystory.data.bad_samples import BadSample
 from anystory.data.pixels import ReadLimits, decode_mask, encode_png
 from anystory.data.reading import read_sample
 from anystory.data.records import MOST_SUBJECTS, SampleRecord
@@ -161,8 +161,8 @@ DEFECTS = {
     "NaN in a npy target": (put("new.npy", npy(with_nan(np.float32))), "not_finite", "1 values that are NaN"),
     "inf in a npy mask": (put("new-mask.npy", npy(with_nan(np.float64) * np.inf)), "not_finite", "new-mask.npy"),
     "NaN in a TIFF": (put("new.tif", tiff(with_nan(np.float32))), "not_finite", "new.tif"),
-    "pickle in a npy": (put("new.npy", npy(np.array([{}], dtype=object))), "unreadable_image", "whole .npy"),
-    "npy cut short": (put("new.npy", npy(np.zeros((48, 64)))[:-9]), "unreadable_image", "whole .npy"),
+    "pickle in a npy": (put("new.npy", npy(np.array([{}], dtype=object))), "unreadable_image", "complete .npy"),
+    "npy cut short": (put("new.npy", npy(np.zeros((48, 64)))[:-9]), "unreadable_image", "complete .npy"),
     "colours out of range": (put("new.npy", npy(np.full((48, 64), 200.0))), "unreadable_image", "must lie in"),
     "no caption": (lambda record, files: rename(record, caption=" \n"), "empty_caption", "caption is empty"),
 }
@@ -252,7 +252,7 @@ def npy_header(shape: str) -> bytes:
     ids=["more than memory holds", "negative", "torn header", "zip"],
 )
 def test_damaged_npy_files_are_bad_samples(data: bytes) -> None:
-    with pytest.raises(BadSample, match=r"new\.npy is not a whole \.npy file") as caught:
+    with pytest.raises(BadSample, match=r"new\.npy is not a complete \.npy file") as caught:
         decode_mask(data, "new.npy", ReadLimits())
     assert caught.value.reason == "unreadable_image"
 

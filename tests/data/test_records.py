@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from anystory.data.records import ReferenceRecord, SampleRecord, SubjectRecord, why_invalid
+from anystory.data.records import SampleRecord, SampleReference, SampleSubject
+from anystory.input_files import why_invalid
 
 
-def subject(mask: str | None = "m.png") -> SubjectRecord:
-    return SubjectRecord(mask=mask, references=(ReferenceRecord(image="r.png"),))
+def subject(mask: str | None = "m.png") -> SampleSubject:
+    return SampleSubject(mask=mask, references=(SampleReference(image="r.png"),))
 
 
 def test_a_record_survives_json() -> None:

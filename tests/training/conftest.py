@@ -10,6 +10,8 @@ import pytest
 import torch
 import yaml
 
+from anystory.training.launch.options import RunOptions
+from anystory.training.launch.runner import run_stages
 from anystory.training.recipe import Recipe, load_recipe
 
 TINY: dict[str, Any] = {
@@ -56,21 +58,56 @@ TINY: dict[str, Any] = {
     "adapter": {"preset": "mini"},
     "defaults": {"num_inference_steps": 2, "guidance_scale": 2.0},
     "stages": {
-        name: {"batch_size": 4, "learning_rate": 1e-3, "steps": 2, "warmup_steps": 1, "options": options}
+        name: {
+            "batch_size": 4,
+            "learning_rate": 1e-3,
+            "steps": 2,
+            "warmup_steps": 1,
+            "validate_every": 0,  # its figures and their plot take longer than the steps
+            "options": options,
+        }
         for name, options in {
-            "vae": {},
+            "vae": {"latent_noise": 0.3},
             "clip": {},
             "base": {"train_text_encoder": True, "foreground_weight": 1.0},
-            "encoder": {"gate": "masks"},
-            "router": {"coarse_weight": 1.0},
+            "encoder": {"gate": "masks", "pictures": 2},
+            "router": {"coarse_weight": 1.0, "pictures": 2},
         }.items()
     },
 }
+
+WITH_DECODER: dict[str, Any] = {
+    **TINY,
+    "stages": {**TINY["stages"], "decoder": {**TINY["stages"]["vae"], "options": {"discriminator_width": 8}}},
+}
+"""The same with the stage that a model can do without: all there are."""
+
+
+STEP_BY_STEP: dict[str, Any] = {
+    "batch_size": 2,
+    "warmup_steps": 3,
+    "decay_fraction": 0.5,
+    "checkpoint_minutes": 1e-9,
+    "log_every": 1,
+    "validate_samples": 2,
+}
+"""For a stage that is killed: a checkpoint and a line in the log after every step."""
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recipe]:
+    """All stages but the decoder's, two steps each: the run's folder, which nobody changes, and its recipe."""
+    torch.set_num_threads(1)
+    values = copy.deepcopy(TINY)
+    values["stages"]["vae"] |= {"validate_every": 500, "validate_samples": 4}
+    out, recipe = tmp_path_factory.mktemp("run"), Recipe.model_validate(values)
+    run_stages(recipe.stage_names, recipe, RunOptions(out=out, model=out / "model", workers=0, quiet=True), {})
+    return out, Recipe.model_validate(TINY)
 
 
 @pytest.fixture

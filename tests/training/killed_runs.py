@@ -24,14 +24,14 @@ import matplotlib.figure
 import torch
 import torch.utils.tensorboard
 
-from anystory.training import checkpoint
-from anystory.training.mini import run_stages
-from anystory.training.options import RunOptions
+from anystory.training.launch.options import RunOptions
+from anystory.training.launch.runner import run_stages
+from anystory.training.launch.stopping import Terminated
 from anystory.training.recipe import Recipe
 from anystory.training.stages.vae import AutoencoderStage
-from anystory.training.stopping import Terminated
-from training.conftest import TINY
-from training.ports import free_port
+from anystory.training.state import checkpoint
+from training.conftest import STEP_BY_STEP, TINY
+from training.together import free_port
 
 ONCE = (matplotlib.figure, torch.utils.tensorboard, AutoencoderStage)
 """Imported here, so that no child has to."""
@@ -43,17 +43,7 @@ STEPS = 12
 def recipe() -> Recipe:
     """The tiny recipe; the stage `vae` writes a checkpoint after every step and validates now and then."""
     values = copy.deepcopy(TINY)
-    values["stages"]["vae"] |= {
-        "batch_size": 2,
-        "steps": STEPS,
-        "warmup_steps": 3,
-        "decay_fraction": 0.5,
-        "checkpoint_minutes": 1e-9,
-        "log_every": 1,
-        "validate_every": 5,
-        "validate_samples": 2,
-        "sample_every": 6,
-    }
+    values["stages"]["vae"] |= STEP_BY_STEP | {"steps": STEPS, "validate_every": 5, "sample_every": 6}
     return Recipe.model_validate(values)
 
 

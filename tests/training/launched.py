@@ -11,16 +11,16 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor
 
-from anystory.data.training_set import TrainingSet
-from anystory.training import loop
-from anystory.training.devices import make_accelerator
+from anystory.data.stream.training_set import TrainingSet
+from anystory.training import trainer
+from anystory.training.data.stream import Sample
 from anystory.training.failures import NotFinite
-from anystory.training.finite import FiniteWatch
-from anystory.training.loop import train
-from anystory.training.mini import run_stages
+from anystory.training.launch.devices import make_accelerator
+from anystory.training.launch.runner import run_stages
+from anystory.training.non_finite import NonFiniteGuard
 from anystory.training.recipe import StageConfig
-from anystory.training.sharding import is_sharded
-from anystory.training.stream import Sample
+from anystory.training.state.sharding import is_sharded
+from anystory.training.trainer import train
 
 from .lines import LineStage
 from .on_cpus.patches import run_as_asked
@@ -77,18 +77,18 @@ def poisoned(out: Path, *, delayed: bool) -> None:
     accelerator = with_one_piece()
     config = StageConfig(batch_size=2, learning_rate=1e-2, warmup_steps=1, schedule="constant")
 
-    class Watch(FiniteWatch):
+    class Watch(NonFiniteGuard):
         def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, **which: int) -> None:
             super().__init__(optimizer, device, delayed, **which)
 
-    loop.FiniteWatch = Watch
+    trainer.NonFiniteGuard = Watch
     try:
         train(Poisoned(), config, options(out, steps=6), accelerator)
         said = "trained on"
     except NotFinite as error:
         said = str(error)
     finally:
-        loop.FiniteWatch = FiniteWatch
+        trainer.NonFiniteGuard = NonFiniteGuard
     (out / f"said-{accelerator.process_index}.txt").write_text(said)
 
 

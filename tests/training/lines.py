@@ -11,8 +11,8 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from anystory.training.stage import Stage
-from anystory.training.stream import Sample
+from anystory.training.data.stream import Sample
+from anystory.training.stages.stage import Stage
 
 
 def point(index: int) -> Sample:

@@ -22,7 +22,7 @@ SIZES = {
     "router_heads": 2,
     "reference_size": 32,
 }
-STAGE: dict[str, Any] = {"batch_size": 2, "learning_rate": 1e-3, "steps": 2, "warmup_steps": 1}
+STAGE: dict[str, Any] = {"batch_size": 2, "learning_rate": 1e-3, "steps": 2, "warmup_steps": 1, "validate_every": 0}
 
 
 def write_base(folder: Path) -> Path:

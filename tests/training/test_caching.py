@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from anystory.data.cache import INDEX_NAME, SampleCache
-from anystory.data.shard_writer import ShardWriter
+from anystory.data.shards.writer import ShardWriter
 from anystory.data.storyworld_writer import write_storyworld
+from anystory.data.stream.cache import INDEX_NAME, SampleCache
 from anystory.evaluation.plan.estimate import count
-from anystory.training.caching import TargetEncoders, cache_targets, cached_set, check_cache
-from anystory.training.components import LOADERS, ModelFolder
-from anystory.training.encoder_hashes import hash_encoders
-from anystory.training.mini import run_stages
+from anystory.training.data.caching import TargetEncoders, cache_targets, cached_set, check_cache
+from anystory.training.data.encoder_hashes import hash_encoders
+from anystory.training.data.stream import collate
+from anystory.training.launch.runner import run_stages
+from anystory.training.model.components import LOADERS, ModelFolder
 from anystory.training.recipe import PERSONAL_STAGES, Recipe
 from anystory.training.stages import build_stage
 from anystory.training.stages.personal import PersonalStage
-from anystory.training.stream import collate
 from data.samples import make_sample
 
 from .conftest import TINY
@@ -37,7 +37,7 @@ class Given:
 
     @property
     def cached(self) -> Recipe:
-        return self.recipe.with_places(cache=str(self.cache))
+        return self.recipe.with_sources(cache=str(self.cache))
 
     def stage(self, name: str, recipe: Recipe) -> PersonalStage:
         stage = build_stage(name, ModelFolder(self.model, recipe))  # pyright: ignore
@@ -63,12 +63,12 @@ def given(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest
     place = tmp_path_factory.mktemp(request.param)
     model = place / "model"
     if request.param == "mini":
-        recipe = Recipe.model_validate(TINY).with_places(data=(str(shards),))
+        recipe = Recipe.model_validate(TINY).with_sources(data=(str(shards),))
         folder = ModelFolder(model, recipe)
         for name in LOADERS:
             folder.save(name, folder.load_or_build(name))
     else:
-        recipe = recipe_on(write_base(place)).with_places(data=(str(shards),))
+        recipe = recipe_on(write_base(place)).with_sources(data=(str(shards),))
         folder = ModelFolder(model, recipe)
         folder.save("adapter", folder.adapter(folder.load("unet")))
     cache_targets(cached_set(recipe, PERSONAL_STAGES), folder, place / "cache", batch_size=3)
@@ -149,7 +149,7 @@ def test_a_cache_of_other_samples_is_refused_before_anything_is_trained(given: G
         (given.cached.model_copy(update={"resolution": 64}), "is stale.*resolution is 32 there and 64 here"),
         (other_seed, "seed is 0 there and 3 here"),
         (Recipe.model_validate(fewer), "max_subjects is 2 there and 1 here"),
-        (given.cached.with_places(cache=str(tmp_path / "none")), "does not exist"),
+        (given.cached.with_sources(cache=str(tmp_path / "none")), "does not exist"),
     ]
     for recipe, words in cases:
         with pytest.raises(ValueError, match=words):
@@ -191,5 +191,5 @@ def test_a_killed_command_goes_on(given: Given, tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "cache" / path.name).read_bytes()
     (tmp_path / "cache" / INDEX_NAME).unlink()
     other = cached_set(given.recipe.model_copy(update={"seed": 9}), PERSONAL_STAGES)
-    with pytest.raises(ValueError, match="beginning of a cache of something else: seed is 0"):
+    with pytest.raises(ValueError, match="beginning of another cache: seed is 0"):
         cache_targets(other, folder, tmp_path / "cache", part_rows=4)

@@ -12,15 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-from anystory.training import checkpoint as one
-from anystory.training.checkpoint import Figure, Progress, TrainingState, damage, load_checkpoint, read_figure
-from anystory.training.checkpoints import Checkpoints, best_checkpoint, find_checkpoint
 from anystory.training.failures import DiskFull
-from anystory.training.moments import HeldMoments
+from anystory.training.state import checkpoint as one
+from anystory.training.state.checkpoint import Metric, damage, load_checkpoint, read_metric
+from anystory.training.state.checkpoints import Checkpoints, best_checkpoint, find_checkpoint
+from anystory.training.state.optimizer_state import OptimizerState
+from anystory.training.state.train_state import Progress, TrainState
 
 
-def state(steps: int = 1) -> TrainingState:
-    """Two parameters; the second never gets a gradient."""
+def state(steps: int = 1, at: int = 0) -> TrainState:
+    """Two parameters after some steps, said to be at step `at`; the second never gets a gradient."""
     generator = torch.Generator().manual_seed(0)
     parameters = {name: nn.Parameter(torch.randn(n, generator=generator)) for name, n in (("w", 3), ("never", 2))}
     optimizer = torch.optim.AdamW(parameters.values())
@@ -28,11 +29,11 @@ def state(steps: int = 1) -> TrainingState:
         parameters["w"].grad = torch.ones(3)
         optimizer.step()
     averages = {name: value.detach().clone() for name, value in parameters.items()}
-    return TrainingState(parameters, averages, HeldMoments(optimizer, parameters))
+    return TrainState(parameters, averages, OptimizerState(optimizer, parameters), Progress(at))
 
 
-def held(parameters: dict[str, nn.Parameter]) -> HeldMoments:
-    return HeldMoments(torch.optim.AdamW(parameters.values()), parameters)
+def held(parameters: dict[str, nn.Parameter]) -> OptimizerState:
+    return OptimizerState(torch.optim.AdamW(parameters.values()), parameters)
 
 
 def steps_of(stage: Path) -> list[int]:
@@ -41,21 +42,23 @@ def steps_of(stage: Path) -> list[int]:
 
 def test_everything_comes_back(tmp_path: Path) -> None:
     kept, other = state(steps=3), state(steps=0)
-    Checkpoints(tmp_path).save(kept, Progress(7, 28, 1.5))
+    kept.progress = Progress(7, 28, 1.5)
+    Checkpoints(tmp_path).save(kept)
     found = find_checkpoint(tmp_path)
     assert found is not None
-    assert load_checkpoint(found, other) == Progress(7, 28, 1.5)
+    load_checkpoint(found, other)
+    assert other.progress == Progress(7, 28, 1.5)
     assert torch.equal(other.parameters["w"], kept.parameters["w"])
-    moments = dict(other.moments.tensors())
+    moments = dict(other.optimizer.tensors())
     assert list(moments) == ["w"], "a parameter that never had a gradient has no moments"
-    for key, value in dict(kept.moments.tensors())["w"].items():
+    for key, value in dict(kept.optimizer.tensors())["w"].items():
         assert torch.equal(moments["w"][key], value), key
 
 
 def test_the_last_few_and_the_best_are_kept(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path, keep_last=2)
     for step, value in enumerate([5.0, 3.0, None, float("nan"), 4.0, None], start=1):
-        store.save(state(), Progress(step), None if value is None else Figure("loss", value))
+        store.save(state(at=step), None if value is None else Metric("loss", value))
     assert steps_of(tmp_path) == [2, 5, 6]
     best = best_checkpoint(tmp_path)
     assert best is not None
@@ -67,7 +70,7 @@ def test_the_last_few_and_the_best_are_kept(tmp_path: Path) -> None:
 def test_larger_may_be_better(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path, keep_last=1)
     for step, value in enumerate([0.2, 0.9, 0.5], start=1):
-        store.save(state(), Progress(step), Figure("iou", value, larger_is_better=True))
+        store.save(state(at=step), Metric("iou", value, larger_is_better=True))
     assert steps_of(tmp_path) == [2, 3]
 
 
@@ -77,7 +80,7 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_taken(
 ) -> None:
     store = Checkpoints(tmp_path)
     for step in (1, 2):
-        newest = store.save(state(step), Progress(step))
+        newest = store.save(state(step, at=step))
     victim = newest / ("manifest.json" if how == "manifest" else "ema.safetensors")
     content = bytearray(victim.read_bytes())
     if how == "missing":
@@ -93,16 +96,16 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_taken(
     said = capsys.readouterr().err
     assert "step-00000002 is damaged" in said
     assert victim.name in said
-    assert "going on from step-00000001" in said
+    assert "resuming from step-00000001" in said
     again = Checkpoints(tmp_path)
     assert again.newest() == found, "the damaged one is set aside"
-    again.save(state(2), Progress(2))
+    again.save(state(2, at=2))
     assert steps_of(tmp_path) == [1, 2]
     assert not list((tmp_path / "checkpoints").glob("damaged-*")), "it goes when there is a good one in its place"
 
 
 def test_a_run_whose_only_checkpoint_is_damaged_does_not_start_over_by_itself(tmp_path: Path) -> None:
-    path = Checkpoints(tmp_path).save(state(), Progress(1))
+    path = Checkpoints(tmp_path).save(state(at=1))
     (path / "model.safetensors").write_bytes(b"half")
     with pytest.raises(
         ValueError, match=r"damaged \(model\.safetensors has 4 of \d+ bytes\), and there is none before"
@@ -110,34 +113,9 @@ def test_a_run_whose_only_checkpoint_is_damaged_does_not_start_over_by_itself(tm
         Checkpoints(tmp_path).newest()
 
 
-def former(stage: Path, step: int, name: str = "checkpoint") -> Path:
-    """A checkpoint as runs wrote it before there were several."""
-    folder = stage / name
-    folder.mkdir(parents=True)
-    one.write_checkpoint(folder, state(step), Progress(step))
-    (folder / "manifest.json").unlink()
-    return folder
-
-
-@pytest.mark.parametrize("name", ["checkpoint", ".checkpoint.old"])
-def test_the_former_layout_is_read_and_then_moved(tmp_path: Path, name: str) -> None:
-    former(tmp_path, 3, name)
-    store = Checkpoints(tmp_path)
-    found = store.newest()
-    assert found == tmp_path / "checkpoint", "one that was killed between its renames is put back"
-    assert found is not None
-    other = state(0)
-    assert load_checkpoint(found, other).step == 3
-    assert torch.equal(other.parameters["w"], state(3).parameters["w"])
-    store.save(state(4), Progress(4))
-    assert steps_of(tmp_path) == [3, 4]
-    assert not found.exists()
-    assert damage(tmp_path / "checkpoints" / "step-00000003") is None
-
-
 def test_what_a_killed_run_left_half_done_is_no_checkpoint_and_goes(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path)
-    store.save(state(), Progress(1))
+    store.save(state(at=1))
     for name in (".step-00000002.tmp", ".step-00000000.gone"):
         half = tmp_path / "checkpoints" / name
         half.mkdir()
@@ -145,16 +123,16 @@ def test_what_a_killed_run_left_half_done_is_no_checkpoint_and_goes(tmp_path: Pa
     found = find_checkpoint(tmp_path)
     assert found is not None
     assert found.name == "step-00000001"
-    store.save(state(), Progress(3))
+    store.save(state(at=3))
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000001", "step-00000003"]
 
 
 def test_tensors_of_another_model_are_refused(tmp_path: Path) -> None:
-    path = Checkpoints(tmp_path).save(state(), Progress(1))
+    path = Checkpoints(tmp_path).save(state(at=1))
     other = state(0)
     wide = {"w": nn.Parameter(torch.zeros(4)), "never": other.parameters["never"]}
     with pytest.raises(ValueError, match=r"model\.safetensors .* does not fit this model: 1 tensors"):
-        load_checkpoint(path, TrainingState(wide, other.ema, held(wide)))
+        load_checkpoint(path, TrainState(wide, other.averages, held(wide)))
 
 
 class FullDisk:
@@ -174,10 +152,10 @@ class FullDisk:
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Checkpoints(tmp_path)
-    last = store.save(state(), Progress(1))
+    last = store.save(state(at=1))
     FullDisk(monkeypatch, tmp_path / "checkpoints", most=0)
     with pytest.raises(DiskFull, match=rf"the last good checkpoint is .*{last.name}.*anystory train resume"):
-        store.save(state(2), Progress(2))
+        store.save(state(2, at=2))
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [last.name]
     assert damage(last) is None
 
@@ -187,9 +165,9 @@ def test_older_checkpoints_make_room_but_not_the_best(
 ) -> None:
     store = Checkpoints(tmp_path, keep_last=4)
     for step in (1, 2, 3, 4):
-        store.save(state(), Progress(step), Figure("loss", 0.1) if step == 2 else None)
+        store.save(state(at=step), Metric("loss", 0.1) if step == 2 else None)
     FullDisk(monkeypatch, tmp_path / "checkpoints", most=2)
-    store.save(state(), Progress(5))
+    store.save(state(at=5))
     assert steps_of(tmp_path) == [2, 4, 5]
     assert "removed step-00000001, step-00000003" in capsys.readouterr().err
 
@@ -207,11 +185,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     parameters = {"w": nn.Parameter(torch.zeros(40_000))}  # a checkpoint takes 320 kB
-    large = TrainingState(parameters, {"w": torch.zeros(40_000)}, held(parameters))
+    large = TrainState(parameters, {"w": torch.zeros(40_000)}, held(parameters), Progress(1))
     store = Checkpoints(small_disk, keep_last=5)
-    last = store.save(large, Progress(1), Figure("loss", -1))
+    last = store.save(large, Metric("loss", -1))
+    large.progress = Progress(2)
     with pytest.raises(DiskFull, match="the disk is full"):
-        store.save(large, Progress(2))
+        store.save(large)
     assert find_checkpoint(small_disk) == last
     assert damage(last) is None
-    assert read_figure(last) == Figure("loss", -1)
+    assert read_metric(last) == Metric("loss", -1)

@@ -6,9 +6,11 @@ import shutil
 import weakref
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -16,8 +18,9 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from anystory.precision import bf16_is_native
-from anystory.training.components import ModelFolder
-from anystory.training.devices import (
+from anystory.training.data.stream import collate
+from anystory.training.launch import devices
+from anystory.training.launch.devices import (
     PATIENCE,
     compile_blocks,
     compiled_shapes,
@@ -27,16 +30,15 @@ from anystory.training.devices import (
     set_layout,
     uncompiled,
 )
-from anystory.training.loop import train
-from anystory.training.mini import run_stages
+from anystory.training.launch.runner import run_stages
+from anystory.training.model.components import ModelFolder
 from anystory.training.recipe import Recipe, StageName
-from anystory.training.stage import Stage
 from anystory.training.stages import build_stage
-from anystory.training.stream import collate
+from anystory.training.stages.stage import Stage
+from anystory.training.trainer import train
 
-from .test_loop import options, trained
+from .test_loop import options
 
-__all__ = ["trained"]
 CPU = torch.device("cpu")
 
 
@@ -74,6 +76,20 @@ def test_no_copy_of_a_weight_outlives_its_use() -> None:
         layer(torch.ones(1, 4))
         assert len(copies) == 2
         assert not any(copy() is not None for copy in copies)
+
+
+def test_deepspeed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ValueError, match="DeepSpeed is not supported, FSDP2 does the same: use configs/accelerate"):
+        make_accelerator()
+
+
+def test_another_way_than_fsdp_is_refused_where_fsdp_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = SimpleNamespace(distributed_type=DistributedType.MULTI_CPU, num_processes=2)
+    monkeypatch.setattr(devices, "Accelerator", lambda **_: chosen)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="FSDP was asked for and accelerate chose MULTI_CPU"):
+        make_accelerator()
 
 
 def test_processes_wait_longer_than_a_checkpoint_takes() -> None:
@@ -180,10 +196,10 @@ def test_moments_take_the_layout_of_their_parameters() -> None:
 
 # Tracing alone shows that every block is captured and computes the same. Generating code for all of them takes minutes
 # on a CPU; `test_a_compiled_block_computes_the_same` does it for one.
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("encoder", "router")]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("base", "encoder", "router")]
 
 
-@pytest.mark.parametrize("name", ["vae", "clip", "base", *SLOW])
+@pytest.mark.parametrize("name", ["vae", "clip", *SLOW])
 def test_traced_blocks_compute_the_same(trained: tuple[Path, Recipe], name: StageName) -> None:
     out, recipe = trained
     stage = build_stage(name, ModelFolder(out / "model", recipe))

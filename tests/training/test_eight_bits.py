@@ -18,21 +18,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from anystory.training import trained as trained_module
-from anystory.training.checkpoint import TrainingState, load_checkpoint
-from anystory.training.checkpoints import find_checkpoint
-from anystory.training.components import ModelFolder
-from anystory.training.devices import make_accelerator
 from anystory.training.failures import NotFinite
-from anystory.training.finite import FiniteWatch
-from anystory.training.loop import train
-from anystory.training.mini import run_stages
-from anystory.training.moments import HeldMoments
-from anystory.training.optimizers import build_optimizer, keeps_channels_last
-from anystory.training.options import RunOptions
+from anystory.training.launch.devices import make_accelerator
+from anystory.training.launch.options import RunOptions
+from anystory.training.launch.runner import run_stages
+from anystory.training.model.components import ModelFolder
+from anystory.training.non_finite import NonFiniteGuard
 from anystory.training.recipe import Recipe, StageConfig
 from anystory.training.stages import build_stage
-from anystory.training.trained import Trained
+from anystory.training.state import trained_weights
+from anystory.training.state.checkpoint import load_checkpoint
+from anystory.training.state.checkpoints import find_checkpoint
+from anystory.training.state.optimizer_state import OptimizerState
+from anystory.training.state.optimizers import build_optimizer, keeps_channels_last
+from anystory.training.state.train_state import TrainState
+from anystory.training.state.trained_weights import TrainedWeights
+from anystory.training.trainer import train
 
 from .conftest import TINY
 from .lines import LineStage
@@ -103,14 +104,14 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(unbroken: Path, tmp_pa
     process = os.fork()
     if process == 0:  # dies in its third step, with two checkpoints behind it
         calls = iter(range(3))
-        step = Trained.step
+        step = TrainedWeights.step
 
-        def deadly(self: Trained, number: int) -> None:
+        def deadly(self: TrainedWeights, number: int) -> None:
             if next(calls) == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             step(self, number)
 
-        Trained.step = deadly
+        TrainedWeights.step = deadly
         try:
             run_stages(("vae",), recipe, RunOptions(out=out, model=out / "model", workers=0, quiet=True), {})
         finally:
@@ -205,7 +206,7 @@ def test_moments_of_another_shape_are_refused(unbroken: Path, tmp_path: Path) ->
     name = next(key for key, value in moments.items() if key.endswith(".state1") and value.ndim == 1)
     save_file(moments | {name: moments[name].repeat(2)}, checkpoint / "optimizer.safetensors")
     weights = {name: nn.Parameter(value) for name, value in tensors(unbroken)["model"].items()}
-    state = TrainingState(weights, tensors(unbroken)["ema"], HeldMoments(build_optimizer(settings(), weights), weights))
+    state = TrainState(weights, tensors(unbroken)["ema"], OptimizerState(build_optimizer(settings(), weights), weights))
     with pytest.raises(ValueError, match=r"does not fit this model, first \['" + name.removesuffix(".state1")):
         load_checkpoint(checkpoint, state)
 
@@ -229,13 +230,13 @@ def test_with_late_answers_the_weights_are_known_to_be_spoilt() -> None:
     """As on a GPU, where 8-bit optimizers cannot be held back."""
     weights = {"w": nn.Parameter(torch.ones(64, 128))}
     optimizer = build_optimizer(settings(), weights)
-    watch = FiniteWatch(optimizer, torch.device("cpu"), delayed=True)
+    guard = NonFiniteGuard(optimizer, torch.device("cpu"), delayed=True)
     found = []
     for step, value in enumerate((1.0, math.nan, 1.0), start=1):
-        watch.begin(step)
-        watch.saw({}, step, {"loss": torch.tensor(value)})
+        guard.begin(step)
+        guard.record({}, step, {"loss": torch.tensor(value)})
         weights["w"].grad = torch.full((64, 128), value)
-        found.append(watch.judge(torch.tensor(value)))
+        found.append(guard.check(torch.tensor(value)))
         optimizer.step()
     assert found[:2] == [None, None]
     assert found[2] is not None
@@ -246,10 +247,10 @@ def test_with_late_answers_the_weights_are_known_to_be_spoilt() -> None:
 # What does not go together.
 
 
-def test_weights_in_pieces_are_refused(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
-    monkeypatch.setattr(trained_module, "is_sharded", lambda accelerator: True)
-    with pytest.raises(ValueError, match=r"'adamw8bit' knows no weights in pieces: take 'adamw'.*ddp\.yaml"):
-        Trained(LineStage(), settings(), make_accelerator(), torch.float32)
+def test_sharded_weights_are_refused(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
+    monkeypatch.setattr(trained_weights, "is_sharded", lambda accelerator: True)
+    with pytest.raises(ValueError, match=r"FSDP2 shards .* 'adamw' only, not of 'adamw8bit'.*ddp\.yaml"):
+        TrainedWeights(LineStage(), settings(), make_accelerator(), torch.float32)
 
 
 def test_it_lays_weights_out_itself() -> None:

@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anystory.training.checkpoint import read_progress
-from anystory.training.checkpoints import Checkpoints, find_checkpoint
-from anystory.training.components import ModelFolder
+from anystory.training.bad_step import load_bad_step, replay_bad_step, save_bad_step
 from anystory.training.failures import NotFinite
-from anystory.training.finite import FiniteWatch, Part, WatchedStep
-from anystory.training.loop import train
+from anystory.training.model.components import ModelFolder
+from anystory.training.non_finite import GuardedBatch, GuardedStep, NonFiniteGuard
 from anystory.training.recipe import Recipe
-from anystory.training.rescue import load_bad_step, replay_bad_step, save_bad_step
 from anystory.training.stages import build_stage
+from anystory.training.state.checkpoint import read_progress
+from anystory.training.state.checkpoints import Checkpoints, find_checkpoint
+from anystory.training.trainer import train
+from cli.refusals import DAMAGE, spoil
 
 from .test_loop import options
 
@@ -57,12 +58,24 @@ def test_a_run_stops_at_the_step_and_the_step_can_be_replayed(recipe: Recipe, tm
     assert replay_bad_step(build_stage("vae", folder), replace(bad, parameters=None)).finite, "the weights are to blame"
 
 
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_step_is_named(tmp_path: Path, kind: str) -> None:
+    part = GuardedBatch({"image": torch.ones(2, 3)}, seed=7, losses={"loss": torch.tensor(math.inf)})
+    bad = GuardedStep(5, [part], norm=torch.tensor(1.0), exact=False)
+    save_bad_step(tmp_path, bad, parameters={}, precision="fp32", rank=0, checkpoint=None)
+    spoil(tmp_path / "nan-step-5" / "step.json", kind)
+    with pytest.raises(ValueError, match=r"nan-step-5"):
+        load_bad_step(tmp_path / "nan-step-5")
+
+
 def test_captions_seeds_and_all_batches_of_a_step_are_kept(tmp_path: Path) -> None:
     parts = [
-        Part({"image": torch.full((2, 3), i), "caption": [f"a {i}", "b"]}, seed=7 + i, losses={"loss": torch.tensor(x)})
+        GuardedBatch(
+            {"image": torch.full((2, 3), i), "caption": [f"a {i}", "b"]}, seed=7 + i, losses={"loss": torch.tensor(x)}
+        )
         for i, x in enumerate((1.0, math.inf))
     ]
-    bad = WatchedStep(5, parts, norm=torch.tensor(math.inf), exact=False)
+    bad = GuardedStep(5, parts, norm=torch.tensor(math.inf), exact=False)
     save_bad_step(tmp_path, bad, parameters={}, precision="bf16", rank=0, checkpoint=None)
     found = load_bad_step(tmp_path / "nan-step-5")
     assert found.seeds == [7, 8]
@@ -77,8 +90,8 @@ def test_captions_seeds_and_all_batches_of_a_step_are_kept(tmp_path: Path) -> No
 def test_other_processes_keep_their_batch_if_it_was_theirs(tmp_path: Path) -> None:
     weights = {"w": nn.Parameter(torch.ones(2))}
     for rank, loss in enumerate((1.0, math.nan, 2.0)):
-        part = Part({"image": torch.full((1,), rank)}, seed=rank, losses={"loss": torch.tensor(loss)})
-        bad = WatchedStep(5, [part], norm=torch.tensor(math.nan))
+        part = GuardedBatch({"image": torch.full((1,), rank)}, seed=rank, losses={"loss": torch.tensor(loss)})
+        bad = GuardedStep(5, [part], norm=torch.tensor(math.nan))
         save_bad_step(tmp_path, bad, parameters=weights, precision="fp32", rank=rank, checkpoint=None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["nan-step-5", "nan-step-5-rank-1"]
     found = load_bad_step(tmp_path / "nan-step-5-rank-1")
@@ -92,17 +105,17 @@ def test_no_saved_step_is_a_sentence(tmp_path: Path) -> None:
         load_bad_step(tmp_path)
 
 
-def watched(watch: FiniteWatch, step: int, loss: float = 1.0, norm: float = 1.0) -> WatchedStep | None:
-    watch.begin(step)
-    watch.saw({}, step, {"loss": torch.tensor(loss)})
-    return watch.judge(torch.tensor(norm))
+def guarded(guard: NonFiniteGuard, step: int, loss: float = 1.0, norm: float = 1.0) -> GuardedStep | None:
+    guard.begin(step)
+    guard.record({}, step, {"loss": torch.tensor(loss)})
+    return guard.check(torch.tensor(norm))
 
 
 @pytest.mark.parametrize(("loss", "norm"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, math.inf), (1.0, math.nan)])
-def test_losses_and_gradients_are_watched(loss: float, norm: float) -> None:
-    watch = FiniteWatch(torch.optim.AdamW([nn.Parameter(ONE)]), CPU)
-    assert watched(watch, 1) is None
-    bad = watched(watch, 2, loss, norm)
+def test_losses_and_gradients_are_guarded(loss: float, norm: float) -> None:
+    guard = NonFiniteGuard(torch.optim.AdamW([nn.Parameter(ONE)]), CPU)
+    assert guarded(guard, 1) is None
+    bad = guarded(guard, 2, loss, norm)
     assert bad is not None
     assert (bad.step, bad.exact) == (2, True)
 
@@ -112,14 +125,14 @@ def test_an_answer_that_comes_a_step_late_finds_the_weights_as_they_were(fused: 
     """The way of a GPU, here on the CPU: only a fused step can be told on the device to do nothing."""
     weight = nn.Parameter(torch.ones(3))
     optimizer = torch.optim.AdamW([weight], lr=0.1, fused=fused)
-    watch = FiniteWatch(optimizer, CPU, delayed=True)
+    guard = NonFiniteGuard(optimizer, CPU, delayed=True)
     kept: list[Tensor] = []
     for step, gradient in enumerate((1.0, 2.0, math.nan, 1.0), start=1):
         kept.append(weight.detach().clone())
         weight.grad = torch.full((3,), gradient)
-        watch.begin(step)
-        watch.saw({}, step, {"loss": torch.tensor(gradient)})
-        bad = watch.judge(weight.grad.norm())
+        guard.begin(step)
+        guard.record({}, step, {"loss": torch.tensor(gradient)})
+        bad = guard.check(weight.grad.norm())
         assert (bad is not None) == (step == 4)
         optimizer.step()
     assert not torch.equal(kept[1], kept[0])
@@ -130,10 +143,10 @@ def test_an_answer_that_comes_a_step_late_finds_the_weights_as_they_were(fused: 
 
 
 def test_steps_under_way_are_settled_before_a_checkpoint() -> None:
-    watch = FiniteWatch(torch.optim.AdamW([nn.Parameter(ONE)], fused=True), CPU, delayed=True)
-    assert watched(watch, 1) is None
-    assert watch.settle() is None
-    assert watched(watch, 2, loss=math.nan) is None
-    bad = watch.settle()
+    guard = NonFiniteGuard(torch.optim.AdamW([nn.Parameter(ONE)], fused=True), CPU, delayed=True)
+    assert guarded(guard, 1) is None
+    assert guard.flush() is None
+    assert guarded(guard, 2, loss=math.nan) is None
+    bad = guard.flush()
     assert bad is not None
     assert bad.step == 2

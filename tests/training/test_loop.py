@@ -13,17 +13,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from anystory.training import mini
-from anystory.training.checkpoint import read_progress
-from anystory.training.checkpoints import find_checkpoint
-from anystory.training.components import ModelFolder
-from anystory.training.devices import make_accelerator
-from anystory.training.loop import learning_rate, train
-from anystory.training.mini import pack, run_stages
-from anystory.training.options import RunOptions
-from anystory.training.recipe import STAGES, Recipe, StageConfig, StageName
+from anystory.training.launch import runner
+from anystory.training.launch.devices import make_accelerator
+from anystory.training.launch.options import RunOptions
+from anystory.training.launch.runner import run_stages
+from anystory.training.model.components import ModelFolder
+from anystory.training.model.packing import pack
+from anystory.training.recipe import Recipe, StageConfig, StageName
 from anystory.training.runlog import read_log
 from anystory.training.stages import build_stage
+from anystory.training.state.checkpoint import read_progress
+from anystory.training.state.checkpoints import find_checkpoint
+from anystory.training.trainer import learning_rate, train
 
 from .lines import LineStage
 
@@ -32,23 +33,13 @@ def options(out: Path, **changes: object) -> RunOptions:
     return replace(RunOptions(out=out, model=out / "model", workers=0, quiet=True), **changes)  # pyright: ignore
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recipe]:
-    """All five stages, two steps each."""
-    from .conftest import TINY
-
-    torch.set_num_threads(1)
-    out, recipe = tmp_path_factory.mktemp("run"), Recipe.model_validate(TINY)
-    run_stages(STAGES, recipe, options(out), {})
-    return out, recipe
-
-
 def test_all_stages_write_model_logs_and_pictures(trained: tuple[Path, Recipe]) -> None:
-    out, _ = trained
-    for stage in STAGES:
+    out, recipe = trained
+    for stage in recipe.stage_names:
         assert find_checkpoint(out / stage)
         assert (out / stage / "log.jsonl").read_text().count("\n") >= 1
         assert list((out / stage / "samples").glob("*.png"))
+    assert "val_loss" in read_log(out / "vae" / "log.jsonl")[-1], "at the end, whatever its number"
     for component in ("vae", "text_encoder_2", "image_encoder", "unet", "adapter", "scheduler", "tokenizer_2"):
         assert (out / "model" / component).is_dir()
     assert not list(out.rglob("*.tmp")), "half-written folders are left behind"
@@ -147,8 +138,8 @@ def test_what_was_trained_is_let_go(tmp_path: Path) -> None:
 def test_stages_that_fsdp2_cannot_export_are_refused(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mini, "is_sharded", lambda _: True)
-    with pytest.raises(ValueError, match=r"FSDP2 cuts what encoder and router train, not vae, base: take .*ddp\.yaml"):
+    monkeypatch.setattr(runner, "is_sharded", lambda _: True)
+    with pytest.raises(ValueError, match=r"FSDP2 can train encoder and router, not vae, base: use .*ddp\.yaml"):
         run_stages(("vae", "base", "encoder"), recipe, options(tmp_path), {})
 
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from anystory.training.checkpoint import damage
-from anystory.training.checkpoints import best_checkpoint, find_checkpoint
 from anystory.training.runlog import read_log
+from anystory.training.state.checkpoint import damage
+from anystory.training.state.checkpoints import best_checkpoint, find_checkpoint
 
 from .killed_runs import STEPS, TERMINATED
 

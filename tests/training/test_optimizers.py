@@ -13,17 +13,17 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from torch import Tensor, nn
 
-from anystory.training.components import ModelFolder
-from anystory.training.devices import forward_pass, make_accelerator
-from anystory.training.ema import NamedEMA
-from anystory.training.loop import train
-from anystory.training.optimizers import Masters, build_optimizer
+from anystory.training.data.stream import collate
+from anystory.training.launch.devices import forward_pass, make_accelerator
+from anystory.training.model.components import ModelFolder
 from anystory.training.recipe import StageConfig
-from anystory.training.schedules import learning_rate
 from anystory.training.stages import build_stage
 from anystory.training.stages.common import NoiseSchedule, weighted_mse
-from anystory.training.stream import collate
-from anystory.training.trained import Trained
+from anystory.training.state.ema import NamedEMA
+from anystory.training.state.optimizers import Masters, build_optimizer
+from anystory.training.state.schedules import learning_rate
+from anystory.training.state.trained_weights import TrainedWeights
+from anystory.training.trainer import train
 
 from .lines import LineStage
 from .sdxl_base import recipe_on, write_base
@@ -99,9 +99,9 @@ def test_masters_and_eight_bits_exclude_each_other() -> None:
         config(optimizer="adamw8bit", masters="cpu")
 
 
-def trained_for(steps: int, **changes: Any) -> tuple[LineStage, Trained]:
+def trained_for(steps: int, **changes: Any) -> tuple[LineStage, TrainedWeights]:
     stage = LineStage()
-    trained = Trained(stage, config(**changes), make_accelerator(), torch.bfloat16)
+    trained = TrainedWeights(stage, config(**changes), make_accelerator(), torch.bfloat16)
     for step in range(steps):
         batch = collate([stage.fetch()(4 * step + i) for i in range(4)])
         with torch.autocast("cpu", torch.bfloat16, enabled=changes.get("masters") == "cpu"):
@@ -126,14 +126,14 @@ def test_masters_learn_what_plain_weights_learn_and_the_device_gets_bf16() -> No
     stage, masters = trained_for(6, masters="cpu")
     assert stage.line.weight.dtype == torch.bfloat16
     assert stage.line.weight.grad is None, "the device keeps no gradient"
-    for name, value in plain.parameters.items():
-        master = masters.parameters[name]
+    for name, value in plain.state.parameters.items():
+        master = masters.state.parameters[name]
         assert master.dtype == torch.float32
         torch.testing.assert_close(master, value, rtol=0.05, atol=0.01)
         assert torch.equal(master.bfloat16(), dict(stage.named_parameters())[name])
     with masters.averaged():
         assert torch.equal(stage.line.weight, masters.ema.tensors["line.weight"].bfloat16())
-    assert torch.equal(stage.line.weight, masters.parameters["line.weight"].bfloat16())
+    assert torch.equal(stage.line.weight, masters.state.parameters["line.weight"].bfloat16())
     assert plain_stage.line.weight.dtype == torch.float32
 
 

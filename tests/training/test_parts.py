@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 from pathlib import Path
@@ -10,22 +11,26 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, EulerDiscreteScheduler
+from diffusers import DDPMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 from torch import nn
 
-from anystory.data.augment import augment_reference
+from anystory.data.stream.references import augment_reference
 from anystory.files import atomic_folder
 from anystory.subjects.arrays import rgba_on_white
-from anystory.training.checkpoint import Progress
-from anystory.training.data import personal_sample
-from anystory.training.ema import NamedEMA
-from anystory.training.exports import note_export, stale_stages
+from anystory.training.data.storyworld import personal_sample
+from anystory.training.data.stream import StreamSampler, stream_batches
+from anystory.training.launch.stopping import StopRequest
+from anystory.training.model.components import ModelFolder, check_components
+from anystory.training.model.exports import note_export, stale_stages
+from anystory.training.model.tokenizer import build_tokenizer
+from anystory.training.recipe import Recipe
 from anystory.training.runlog import RunLog, read_log
 from anystory.training.stages.clip import contrastive_loss
 from anystory.training.stages.common import NoiseOptions, NoiseSchedule, weighted_mse
-from anystory.training.stopping import StopRequest
-from anystory.training.stream import StreamSampler, stream_batches
-from anystory.training.tokenizer import build_tokenizer
+from anystory.training.state.ema import NamedEMA
+from anystory.training.state.train_state import Progress
+
+from .conftest import TINY
 
 
 def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -47,6 +52,25 @@ def test_noise_and_target_are_those_of_diffusers(prediction: Literal["v_predicti
 def test_a_prediction_type_that_is_not_trained_is_refused() -> None:
     with pytest.raises(ValueError, match="sample"):
         NoiseSchedule(EulerDiscreteScheduler(prediction_type="sample"))
+
+
+def test_a_model_draws_with_the_recipes_sampler_and_trains_on_the_same_noise(tmp_path: Path) -> None:
+    plain = Recipe.model_validate(TINY)
+    recipe = Recipe.model_validate({**TINY, "sampler": "UniPCMultistepScheduler"})
+    folder = ModelFolder(tmp_path, recipe)
+    folder.save("scheduler", folder.load_or_build("scheduler"))
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["scheduler"] == ["diffusers", "UniPCMultistepScheduler"]
+    # Whoever trains on keeps it, also with a recipe that says nothing.
+    read = ModelFolder(tmp_path, plain).load("scheduler")
+    assert type(read) is UniPCMultistepScheduler
+    ours, eulers = NoiseSchedule(read), NoiseSchedule(ModelFolder(tmp_path / "other", plain).load_or_build("scheduler"))
+    assert torch.equal(ours.signal, eulers.signal)
+    assert torch.equal(ours.noise, eulers.noise)
+    assert ours.prediction == eulers.prediction
+    check_components(recipe)
+    with pytest.raises(ValueError, match="diffusers has no scheduler 'UniPC'"):
+        check_components(Recipe.model_validate({**TINY, "sampler": "UniPC"}))
 
 
 def test_weighted_error_counts_characters_more_and_keeps_its_scale() -> None:
@@ -147,8 +171,9 @@ def test_every_word_is_one_token_and_unknown_words_fall_apart() -> None:
     assert len(ids) == 12
     assert ids[0] == tokenizer.bos_token_id
     assert ids[3] == tokenizer.eos_token_id
-    with pytest.raises(ValueError, match="top hat"):
-        build_tokenizer(["top hat"], max_tokens=12)
+    for broken in ("top hat", "größe", "12"):
+        with pytest.raises(ValueError, match=broken):
+            build_tokenizer(["fox", broken], max_tokens=12)
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

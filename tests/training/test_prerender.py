@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import threading
 import time
 from functools import partial
+from multiprocessing import resource_sharer
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +20,22 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from anystory.cli import app
-from anystory.training import data
-from anystory.training.checkpoints import find_checkpoint
-from anystory.training.components import ModelFolder
-from anystory.training.loop import train
-from anystory.training.memory import DEVICE_SHARE, SampleMemory, fits, memory_batches
-from anystory.training.prerender import CHUNK, Prerender, draw_ahead
+from anystory.training.data import storyworld
+from anystory.training.data.memory import DEVICE_SHARE, SampleMemory, fits, memory_batches
+from anystory.training.data.prerender import CHUNK, Prerender, draw_ahead
+from anystory.training.data.stream import Sample, collate, stream_batches, told_worker_deaths
+from anystory.training.failures import DrawingFailed
+from anystory.training.model.components import ModelFolder
 from anystory.training.recipe import Recipe
 from anystory.training.stages import build_stage
-from anystory.training.stream import Sample, collate, stream_batches
+from anystory.training.state.checkpoints import find_checkpoint
+from anystory.training.trainer import train
 
 from .test_loop import options
 
-scenes = partial(data.scene_sample, level="level1", size=16, seed=0)
+scenes = partial(storyworld.scene_sample, level="level1", size=16, seed=0)
 pairs = partial(
-    data.personal_sample, level="level1", size=16, reference_size=24, seed=3, min_subjects=1, max_subjects=2
+    storyworld.personal_sample, level="level1", size=16, reference_size=24, seed=3, min_subjects=1, max_subjects=2
 )
 
 
@@ -53,6 +56,22 @@ def refuses_at_fifty(index: int) -> Sample:
 
 def dies_at_fifty(index: int) -> Sample:
     if index == 50:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number(index)
+
+
+def dies_after_two_batches(index: int) -> Sample:
+    if index == 4:
+        time.sleep(0.3)  # until the second batch is on its way
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number(index)
+
+
+def closes_its_socket_and_dies(index: int) -> Sample:
+    if index == 4:
+        time.sleep(0.3)
+        resource_sharer.stop()  # pyright: ignore[reportAttributeAccessIssue]
+        time.sleep(0.7)
         os.kill(os.getpid(), signal.SIGKILL)
     return number(index)
 
@@ -80,6 +99,22 @@ def test_the_memory_holds_the_samples_of_the_stream(fetch: partial[Sample], work
 
 def filled(count: int) -> SampleMemory:
     return draw_ahead(number, Prerender(count, workers=0), "test", quiet=True)
+
+
+def test_a_folder_of_samples_is_opened_by_another_process(tmp_path: Path) -> None:
+    drawn = collate([pairs(index) for index in range(6)])
+    memory = SampleMemory(pairs(0), 8, tmp_path)
+    assert SampleMemory.open(tmp_path) is None, "nobody has said that it is whole"
+    assert memory.write(0, drawn) == 6
+    memory.shorten(6)
+    memory.keep(tmp_path)
+    opened = SampleMemory.open(tmp_path)
+    assert opened is not None
+    assert opened.count == 6
+    index = torch.tensor([4, 0, 5])
+    for key, value in memory.rows(index).items():
+        same = opened.rows(index)[key]
+        assert torch.equal(value, same) if isinstance(value, torch.Tensor) else value == same, key
 
 
 @pytest.mark.parametrize("batch_size", [3, 10, 25])
@@ -124,14 +159,47 @@ def test_drawing_ends_with_its_time_and_leaves_no_hole(workers: int) -> None:
 
 
 def test_what_a_drawing_process_refuses_is_told() -> None:
-    with pytest.raises(ValueError, match="fifty is too many"):
+    with pytest.raises(ValueError, match="^fifty is too many$"):
         draw_ahead(refuses_at_fifty, Prerender(1000, workers=2), "test", quiet=True)
     assert not multiprocessing.active_children()
 
 
 def test_a_drawing_process_that_dies_is_noticed() -> None:
-    with pytest.raises(RuntimeError, match="died"):
+    with pytest.raises(DrawingFailed, match="a process that draws samples died"):
         draw_ahead(dies_at_fifty, Prerender(1000, workers=2), "test", quiet=True)
+    assert not multiprocessing.active_children()
+
+
+def test_a_death_that_shows_as_a_closed_socket_is_noticed() -> None:
+    batches = stream_batches(closes_its_socket_and_dies, start=0, batch_size=2, workers=1)
+    next(batches)
+    time.sleep(0.8)
+    with pytest.raises(DrawingFailed, match="a process that draws samples died"):
+        next(batches)
+    assert not multiprocessing.active_children()
+
+
+def test_a_death_beside_the_reading_is_noticed() -> None:
+    batches = stream_batches(dies_after_two_batches, start=0, batch_size=2, workers=1)
+    with pytest.raises(DrawingFailed, match="a process that draws samples died"), told_worker_deaths():
+        next(batches)
+        time.sleep(30)
+    del batches
+    assert not multiprocessing.active_children()
+
+
+def test_a_death_ends_a_training_run_with_a_sentence(recipe: Recipe, tmp_path: Path) -> None:
+    stage = build_stage("vae", ModelFolder(tmp_path / "model", recipe))
+    fetch = stage.fetch()
+
+    def dies(index: int) -> Sample:
+        if index == 12:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fetch(index)
+
+    stage.fetch = lambda: dies  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(DrawingFailed, match="a process that draws samples died"):
+        train(stage, recipe.stages["vae"], options(tmp_path, steps=1000, workers=1))
     assert not multiprocessing.active_children()
 
 
@@ -144,7 +212,7 @@ def test_a_signal_stops_the_drawing() -> None:
 
 def test_the_log_says_how_many_and_how_fast(capfd: pytest.CaptureFixture[str]) -> None:
     draw_ahead(number, Prerender(40, workers=0), "vae")
-    assert "[vae] drew 40 of 40 samples" in capfd.readouterr().err
+    assert "[vae] drawing: 40 of 40 samples" in capfd.readouterr().err
 
 
 def test_samples_stay_where_they_leave_room_to_train() -> None:
@@ -216,3 +284,30 @@ def test_mistakes_on_the_command_line_are_told(tmp_path: Path, arguments: list[s
     assert result.exit_code == 2
     assert said in " ".join(result.output.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_latents_are_encoded_once_and_teach_what_pictures_teach(
+    recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = ModelFolder(tmp_path / "model", recipe)
+    for part in ("vae", "tokenizer_2", "text_encoder_2"):
+        folder.save(part, folder.load_or_build(part))
+    ends = []
+    for encodes in (True, False):
+        out = tmp_path / str(encodes)
+        shutil.copytree(folder.path, out / "model")  # training writes into it
+        stage = build_stage("base", ModelFolder(out / "model", recipe))
+        calls: list[int] = []
+        latents = stage.latents  # pyright: ignore[reportAttributeAccessIssue]
+        stage.latents = lambda pixels, calls=calls, latents=latents: calls.append(len(pixels)) or latents(pixels)  # pyright: ignore
+        if not encodes:
+            stage.encoders_ahead = dict  # pyright: ignore[reportAttributeAccessIssue]
+        ahead = Prerender(6, workers=0)
+        settings = recipe.stages["base"].model_copy(update={"validate_every": 0, "log_every": 1})
+        train(stage, settings, options(out, steps=3, prerender=ahead, precision="fp32", quiet=False))
+        assert calls == ([6] if encodes else [4, 4, 4])
+        lines = (out / "base" / "log.jsonl").read_text().splitlines()
+        ends.append([json.loads(line)["loss"] for line in lines])
+    assert "[base] encoding: 6 of 6 samples" in capfd.readouterr().err
+    assert len(ends[0]) == 3
+    assert ends[0] == pytest.approx(ends[1], rel=1e-4)

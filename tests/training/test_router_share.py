@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +10,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from anystory.training.components import ModelFolder
-from anystory.training.loop import train
-from anystory.training.options import RunOptions
+from anystory.models import SubjectAdapter
+from anystory.training.data.stream import collate
+from anystory.training.model.components import ModelFolder
 from anystory.training.recipe import Recipe
 from anystory.training.stages import build_stage
-from anystory.training.stream import collate
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(trained: tuple[Path, Recipe], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder in which every stage before `encoder` has been trained."""
-    from training.conftest import TINY
-
-    recipe = Recipe.model_validate(TINY)
     out = tmp_path_factory.mktemp("share")
-    for name in ("vae", "clip", "base"):
-        stage = build_stage(name, ModelFolder(out / "model", recipe))  # pyright: ignore[reportArgumentType]
-        train(stage, recipe.stages[name], RunOptions(out=out, model=out / "model", workers=0, quiet=True, steps=1))  # pyright: ignore[reportArgumentType]
+    shutil.copytree(trained[0] / "model", out / "model", ignore=shutil.ignore_patterns("adapter"))
     return out
 
 
-def encoder(trained: Path, recipe: Recipe, **options: Any) -> Any:
+def encoder(begun: Path, recipe: Recipe, **options: Any) -> Any:
     config = recipe.stages["encoder"]
     config = config.model_copy(update={"options": {**config.options, **options}})
     recipe = recipe.model_copy(update={"stages": {**recipe.stages, "encoder": config}})
-    stage = build_stage("encoder", ModelFolder(trained / "model", recipe))
+    stage = build_stage("encoder", ModelFolder(begun / "model", recipe))
     for parameter in stage.parameters():
         parameter.requires_grad_(False)
     for parameter in stage.trained_parameters().values():
@@ -47,9 +42,9 @@ def losses(stage: Any) -> dict[str, Tensor]:
     return stage(batch, torch.Generator().manual_seed(1))
 
 
-def test_the_router_decides_but_does_not_learn(trained: Path, recipe: Recipe) -> None:
+def test_the_router_decides_but_does_not_learn(begun: Path, recipe: Recipe) -> None:
     torch.manual_seed(0)
-    stage = encoder(trained, recipe, router_share=1.0, free_drop=0.0)
+    stage = encoder(begun, recipe, router_share=1.0, free_drop=0.0)
     for name, value in stage.adapter.state_dict().items():
         if name.startswith("routers"):
             value.normal_(0, 1)  # so that somebody owns something
@@ -65,9 +60,9 @@ def test_the_router_decides_but_does_not_learn(trained: Path, recipe: Recipe) ->
     assert losses(stage)["loss"] != first["loss"], "another router, another decision"
 
 
-def test_true_masks_decide_without_it(trained: Path, recipe: Recipe) -> None:
+def test_true_masks_decide_without_it(begun: Path, recipe: Recipe) -> None:
     torch.manual_seed(0)
-    stage = encoder(trained, recipe, router_share=0.0)
+    stage = encoder(begun, recipe, router_share=0.0)
     before = losses(stage)["loss"]
     for name, value in stage.adapter.state_dict().items():
         if name.startswith("routers"):
@@ -75,15 +70,22 @@ def test_true_masks_decide_without_it(trained: Path, recipe: Recipe) -> None:
     assert losses(stage)["loss"] == before
 
 
-def test_samples_without_condition_have_no_subject(trained: Path, recipe: Recipe) -> None:
+def test_samples_without_condition_have_no_subject(begun: Path, recipe: Recipe) -> None:
     torch.manual_seed(0)
-    stage = encoder(trained, recipe, router_share=1.0, free_drop=1.0)
+    stage = encoder(begun, recipe, router_share=1.0, free_drop=1.0)
     batch = collate([stage.fetch()(i) for i in range(4)])
     found = stage(batch, torch.Generator().manual_seed(1))["loss"]
     batch["references"] = 255 - batch["references"]
     assert stage(batch, torch.Generator().manual_seed(1))["loss"] == found
 
 
-def test_a_share_is_a_share(trained: Path, recipe: Recipe) -> None:
+def test_a_share_is_a_share(begun: Path, recipe: Recipe) -> None:
     with pytest.raises(ValueError, match="router_share"):
-        encoder(trained, recipe, router_share=1.5)
+        encoder(begun, recipe, router_share=1.5)
+
+
+def test_the_exported_adapter_knows_how_many_subjects_it_saw(begun: Path, recipe: Recipe, tmp_path: Path) -> None:
+    run = shutil.copytree(begun, tmp_path / "run")
+    for most, noted in ((1, 1), (2, 2), (1, 2)):
+        encoder(run, recipe, gate="masks", max_subjects=most).export(run / "model")
+        assert SubjectAdapter.from_pretrained(run / "model" / "adapter").sizes.max_subjects == noted

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from anystory.data.shard_writer import ShardWriter
+from anystory.data.shards.writer import ShardWriter
 from anystory.data.storyworld_writer import write_storyworld
-from anystory.training.caching import cached_set
-from anystory.training.samples import personal_samples
+from anystory.training.data.caching import cached_set
+from anystory.training.data.samples import personal_samples
+from anystory.training.data.storyworld import personal_sample
 from anystory.training.stages.encoder import EncoderStage
 from anystory.training.stages.router import RouterStage
 from data.samples import make_sample
@@ -65,3 +68,16 @@ def test_only_samples_that_say_where_their_subject_is_teach_the_router(tmp_path:
     assert len(cached_set(recipe, ["router"])) == 3
     with pytest.raises(ValueError, match=r"of 6 samples 3 have no mask, which stage router leaves out.*--stage"):
         cached_set(recipe, ["encoder", "router"])
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_storyworlds_training_is_augmented_and_apart_from_what_is_held_out(tmp_path: Path, held_out: bool) -> None:
+    settings: dict[str, Any] = {"reference_size": 32, "min_subjects": 1, "max_subjects": 2}
+    recipe = recipe_on(tmp_path)
+    fetch = personal_samples(recipe, held_out=held_out, **settings)
+    split = "heldout" if held_out else "train"
+    plain = partial(personal_sample, level="level1", size=32, seed=0, split=split, augment=False, **settings)
+    pairs = [(fetch(place), plain(place)) for place in range(8)]
+    assert all(np.array_equal(found["image"], wanted["image"]) for found, wanted in pairs)
+    changed = sum(not np.array_equal(found["references"], wanted["references"]) for found, wanted in pairs)
+    assert changed == 0 if held_out else changed >= 4

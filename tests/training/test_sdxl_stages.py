@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +13,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from anystory.pipelines.sdxl import AnyStoryPipeline
-from anystory.training.base_parts import BaseParts
-from anystory.training.components import ModelFolder
-from anystory.training.mini import run_stages
+from anystory.training.data.stream import collate
+from anystory.training.launch.runner import run_stages
+from anystory.training.model.base_parts import BaseParts
+from anystory.training.model.components import ModelFolder
 from anystory.training.recipe import BaseRecipe, Recipe
-from anystory.training.stages import build_stage
-from anystory.training.stream import collate
+from anystory.training.stages import build_stage, check_router
 from pipelines import helpers, original_layout
 
 from .sdxl_base import recipe_on, write_base
@@ -48,9 +50,33 @@ def test_both_stages_change_their_own_weights_and_the_adapter_draws(
     assert changed >= {"subject_qformer", "reference_net", "cross_projections", "routing_qformer", "routers"}
     pipe = AnyStoryPipeline.from_pretrained(base, adapter=out / "model", image_encoder=base)
     pipe.set_progress_bar_config(disable=True)
+    assert pipe.defaults(subjects=True) == recipe.defaults, "a picture takes what the recipe says"
     with_subject = helpers.draw(pipe, subjects=[helpers.subject()]).images
     assert np.isfinite(with_subject).all()
     assert not np.array_equal(with_subject, helpers.draw(pipe).images), "the adapter does nothing"
+
+
+def test_the_adapter_that_a_router_begins_with_has_the_say_on_its_coarse_map(
+    trained: tuple[Path, Recipe], tmp_path: Path
+) -> None:
+    """Whatever the recipe's own preset is: its sizes are not those that are trained."""
+    _, recipe = trained
+    router = recipe.stages["router"].model_copy(update={"options": {"coarse_weight": 0.0}})
+    kinds = {}
+    for kind in ("shared", "separate"):
+        own = recipe.adapter.model_copy(update={"map_projections": kind})
+        made = ModelFolder(tmp_path, recipe.model_copy(update={"adapter": own}))
+        made.adapter(made.load("unet")).save_pretrained(tmp_path / kind)
+        begun = recipe.model_copy(update={"start": str(tmp_path / kind), "stages": {"router": router}})
+        kinds[kind] = ModelFolder(tmp_path / "none", begun)
+    assert "routers" in {name.partition(".")[0] for name in build_stage("router", kinds["shared"]).trained_parameters()}
+    check_router(kinds["shared"])
+    for refuses in (check_router, partial(build_stage, "router")):
+        with pytest.raises(ValueError, match="coarse_weight must be more than 0"):
+            refuses(kinds["separate"])
+    nothing = recipe.model_copy(update={"start": str(tmp_path), "stages": {"router": router}})
+    with pytest.raises(ValueError, match="is no adapter"):
+        check_router(ModelFolder(tmp_path / "none", nothing))
 
 
 def test_sheets_are_drawn_in_batches(trained: tuple[Path, Recipe]) -> None:
@@ -85,7 +111,8 @@ def test_the_text_condition_is_the_pipelines_own(base: Path, tmp_path: Path) -> 
 def test_a_single_file_is_a_base_too(tmp_path: Path) -> None:
     parts = original_layout.components()
     file = original_layout.write_single_file(parts, tmp_path / "sdxl.safetensors")
-    pipe = AnyStoryPipeline(**(parts | {"adapter": None}), add_watermarker=False)
+    components: dict[str, Any] = {**parts, "adapter": None}
+    pipe = AnyStoryPipeline(**components, add_watermarker=False)
     pipe.save_pretrained(tmp_path / "folder")
     for source, config in ((file, tmp_path / "folder"), (tmp_path / "folder", None)):
         base = BaseParts(BaseRecipe(source=str(source), config=config and str(config), dtype="float32"))

@@ -1,4 +1,4 @@
-"""Validation: figures of held-out samples that are the same every time, follow the weights and disturb nothing."""
+"""Validation: metrics of held-out samples that are the same every time, follow the weights and disturb nothing."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from anystory.training.checkpoint import read_figure
-from anystory.training.checkpoints import best_checkpoint, find_checkpoint
-from anystory.training.components import ModelFolder
-from anystory.training.loop import train
+from anystory.training.model.components import ModelFolder
 from anystory.training.recipe import Recipe, StageName
 from anystory.training.runlog import read_log
 from anystory.training.stages import build_stage
+from anystory.training.state.checkpoint import read_metric
+from anystory.training.state.checkpoints import best_checkpoint, find_checkpoint
+from anystory.training.trainer import train
 from anystory.training.validation import LEVELS, draw_validation, held_out_batches, level_steps, routing_overlap
 
 from .lines import LineStage
-from .test_loop import options, trained
-
-__all__ = ["trained"]
+from .test_loop import options
 
 
 def test_levels_part_the_time_steps() -> None:
@@ -47,7 +45,7 @@ def test_overlap_of_routing_and_truth() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "figures"),
+    ("name", "metrics"),
     [
         ("vae", {"loss", "l1", "psnr", "kl"}),
         ("base", {"loss", *(f"loss_{i}" for i in range(LEVELS))}),
@@ -55,8 +53,8 @@ def test_overlap_of_routing_and_truth() -> None:
         ("router", {"loss", "iou_coarse", "iou_refined", *(f"loss_{i}" for i in range(LEVELS))}),
     ],
 )
-def test_figures_are_fixed_and_follow_the_weights(
-    trained: tuple[Path, Recipe], name: StageName, figures: set[str]
+def test_metrics_are_fixed_and_follow_the_weights(
+    trained: tuple[Path, Recipe], name: StageName, metrics: set[str]
 ) -> None:
     out, recipe = trained
     stage = build_stage(name, ModelFolder(out / "model", recipe))
@@ -64,8 +62,8 @@ def test_figures_are_fixed_and_follow_the_weights(
     assert [len(batch["image"]) for batch in batches] == [2, 1]
     torch.manual_seed(1)
     before, state = stage.validate(batches), torch.get_rng_state()
-    assert before.keys() == figures
-    assert stage.main_figure in figures
+    assert before.keys() == metrics
+    assert stage.main_metric in metrics
     assert torch.equal(state, torch.get_rng_state()), "training's random numbers were touched"
     assert stage.validate(batches) == before
     if name != "vae":
@@ -79,10 +77,10 @@ def test_figures_are_fixed_and_follow_the_weights(
 
 def test_a_smaller_last_batch_counts_by_its_samples() -> None:
     stage = LineStage()
-    figures = [
+    metrics = [
         stage.validate(held_out_batches(stage.held_out(), samples=3, batch_size=size))["loss"] for size in (3, 2)
     ]
-    assert figures[1] == pytest.approx(figures[0])
+    assert metrics[1] == pytest.approx(metrics[0])
 
 
 def test_validating_does_not_change_what_is_learned(trained: tuple[Path, Recipe], tmp_path: Path) -> None:
@@ -105,11 +103,11 @@ def test_validating_does_not_change_what_is_learned(trained: tuple[Path, Recipe]
     assert (stage / "validation.png").stat().st_size > 1000
     best = best_checkpoint(stage)
     assert best is not None
-    figure = read_figure(best)
-    assert figure is not None
-    assert (figure.name, figure.larger_is_better) == ("iou_refined", True)
-    assert figure.value == max(record["val_iou_refined"] for record in records)
-    first = next(record["step"] for record in records if record["val_iou_refined"] == figure.value)
+    metric = read_metric(best)
+    assert metric is not None
+    assert (metric.name, metric.larger_is_better) == ("iou_refined", True)
+    assert metric.value == max(record["val_iou_refined"] for record in records)
+    first = next(record["step"] for record in records if record["val_iou_refined"] == metric.value)
     assert best.name == f"step-{first:08d}"
 
 

@@ -1,1 +1,1 @@
-"""Samples to train on: their format, manifests and shards, readers that check, caches. Imports no torch by itself."""
+"""Samples to train on: their format, manifests and shards, checks, caches. Imports torch only for a cache."""

@@ -1,4 +1,4 @@
-"""Manifests: one record a line (JSONL) or a row (Parquet), beside the files that they name."""
+"""Manifests: one record per line (JSONL) or row (Parquet), beside the files that they name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from anystory.data.extras import need
 from anystory.data.reading import OpenMember
-from anystory.data.records import SampleRecord, why_invalid
-from anystory.data.table import SampleTable
+from anystory.data.records import SampleRecord
+from anystory.data.table import SampleRow, SampleTable
+from anystory.extras import need
 from anystory.files import atomic_write
+from anystory.input_files import is_hollow, refuse_special, why_invalid
 
 __all__ = ["MANIFEST_SUFFIXES", "Manifest", "read_manifest", "write_manifest"]
 
@@ -32,14 +33,14 @@ class Manifest:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.records = read_manifest(self.path)
-        self.table = SampleTable.of(self.records)
+        self.table = SampleTable.of(map(SampleRow.of, self.records))
 
     def __len__(self) -> int:
         return len(self.records)
 
     @property
     def groups(self) -> tuple[range, ...]:
-        """Each sample by itself: files are read one by one, in any order."""
+        """One per sample: each has its own files."""
         return tuple(range(i, i + 1) for i in range(len(self.records)))
 
     def open_sample(self, index: int) -> tuple[SampleRecord, OpenMember]:
@@ -57,7 +58,7 @@ def read_manifest(path: str | Path) -> tuple[SampleRecord, ...]:
     """Read and check a manifest's records; no picture is opened.
 
     Args:
-        path: `NAME.jsonl` (empty lines are passed over) or `NAME.parquet`.
+        path: `NAME.jsonl` (empty lines are skipped) or `NAME.parquet`.
 
     Raises:
         ValueError: another suffix, no samples, two samples with one key, or lines that are no records; the message
@@ -65,6 +66,9 @@ def read_manifest(path: str | Path) -> tuple[SampleRecord, ...]:
         FileNotFoundError: no such file.
     """
     path = Path(path)
+    refuse_special(path)
+    if path.exists() and is_hollow(path):
+        raise ValueError(f"{path}: most of its {path.stat().st_size:,} bytes were never written: copy it again")
     rows = _read_parquet(path) if _is_parquet(path) else _read_lines(path)
     records, wrong, lines = [], [], {}
     for number, row in rows:
@@ -121,7 +125,7 @@ def _read_lines(path: Path) -> list[tuple[int, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}") from None
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
     # Not splitlines: JSON strings may hold U+2028 and its like as they are.
     return [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
@@ -136,12 +140,12 @@ def _read_parquet(path: Path) -> list[tuple[int, Any]]:
     except FileNotFoundError:
         raise
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no Parquet file that can be read: {error}") from None
+        raise ValueError(f"{path} is not a readable Parquet file: {error}") from None
     return [(number, _without_nulls(row)) for number, row in enumerate(rows, 1)]
 
 
 def _without_nulls(value: Any) -> Any:
-    """A table has every column in every row: null stands for a field that is left out."""
+    """A row without its nulls: in a table, null means that a field is left out."""
     if isinstance(value, dict):
         return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Encoded pictures and masks to arrays, or a BadSample that names the kind of defect.
+"""Encoded pictures and masks to arrays, or a BadSample with the kind of defect.
 
 Legend: H × W pixels, row first. PNG, JPEG, WebP, TIFF and the like, and NumPy's .npy.
 """
@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from anystory.data.bad import BadSample
+from anystory.data.bad_samples import BadSample
 from anystory.subjects.arrays import picture_from_array
 from anystory.subjects.pictures import MAX_PIXELS, brightness, image_to_array, open_image
 
@@ -20,7 +20,7 @@ __all__ = ["PixelCount", "ReadLimits", "decode_mask", "decode_picture", "encode_
 
 @dataclass(frozen=True, kw_only=True)
 class ReadLimits:
-    """What a sample must keep to.
+    """What a sample must fulfil.
 
     Raises:
         ValueError: a limit outside its range.
@@ -29,7 +29,7 @@ class ReadLimits:
     max_pixels: int = MAX_PIXELS
     """Largest picture, width × height; larger ones are refused from their header, before any pixel is decoded."""
     max_sample_pixels: int = 1_000_000_000
-    """Most pixels of all pictures and masks that are decoded for one sample: its memory is at most 4 bytes for each."""
+    """Most pixels of all pictures and masks of one sample: its memory is at most 4 bytes for each."""
     min_side: int = 32
     """Least width and height of the target, in pixels."""
     min_reference_side: int = 16
@@ -37,7 +37,7 @@ class ReadLimits:
     min_mask_share: float = 1e-4
     """Least share of the target that a subject's mask covers."""
     max_overlap: float = 0.05
-    """Largest share of a subject's mask that may also belong to another subject; the later subject is in front."""
+    """Largest share of a subject's mask that other subjects may cover; the later subject is in front."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_pixels <= MAX_PIXELS:
@@ -51,11 +51,11 @@ class ReadLimits:
 
 
 class PixelCount:
-    """The pixels that have been decoded so far for one sample, or for whatever lies in memory together.
+    """The pixels that are decoded together, for one sample or item.
 
     Args:
-        limits: How many there may be.
-        of: Whose they are, for messages.
+        limits: Set the largest number.
+        of: What they are for, in messages.
     """
 
     def __init__(self, limits: ReadLimits, of: str = "the sample") -> None:
@@ -78,8 +78,10 @@ class PixelCount:
         self.pixels = pixels
 
 
-def decode_picture(data: bytes, name: str, limits: ReadLimits) -> np.ndarray:
-    """Decode a picture: uint8 (H, W, 3), or (H, W, 4) straight alpha where it is transparent. EXIF rotation is applied.
+def decode_picture(data: bytes, name: str, limits: ReadLimits, *, profile: bool = True) -> np.ndarray:
+    """Decode a picture: uint8 (H, W, 3), or (H, W, 4) straight alpha where it is transparent, in sRGB.
+
+    EXIF rotation is applied, and so is a colour profile unless `profile` is False.
 
     Raises:
         BadSample: too many pixels, NaN or infinite values, not a picture or a damaged one.
@@ -89,7 +91,7 @@ def decode_picture(data: bytes, name: str, limits: ReadLimits) -> np.ndarray:
     try:
         with open_image(data, name) as image:
             _check_pixels(image.width, image.height, name, limits)
-            return image_to_array(image, name)
+            return image_to_array(image, name, profile=profile)
     except BadSample:
         raise
     except ValueError as error:
@@ -102,7 +104,7 @@ def decode_picture(data: bytes, name: str, limits: ReadLimits) -> np.ndarray:
 
 
 def decode_mask(data: bytes, name: str, limits: ReadLimits) -> np.ndarray:
-    """Decode a mask: uint8 (H, W), 255 is the subject. Of a coloured mask the brightness counts, times its alpha.
+    """Decode a mask: uint8 (H, W), 255 is the subject. For coloured ones see `pictures.brightness`.
 
     Raises:
         BadSample: as for `decode_picture`.
@@ -113,12 +115,12 @@ def decode_mask(data: bytes, name: str, limits: ReadLimits) -> np.ndarray:
             array = array.astype(np.uint8) * np.uint8(255)
         pixels = _colours(array, name)
     else:
-        pixels = decode_picture(data, name, limits)
+        pixels = decode_picture(data, name, limits, profile=False)
     return brightness(pixels[..., :3], pixels[..., 3] if pixels.shape[-1] == 4 else None)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """uint8 (H, W), (H, W, 3) or (H, W, 4) as a PNG file's bytes; bool counts as 0 and 255."""
+    """uint8 (H, W), (H, W, 3) or (H, W, 4) as a PNG file's bytes; bool becomes 0 and 255."""
     import cv2
 
     if pixels.dtype == bool:
@@ -135,7 +137,7 @@ def _decode_npy(data: bytes, name: str, limits: ReadLimits) -> np.ndarray:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # a damaged header ends in a SyntaxError, TokenError, MemoryError, BadZipFile, …
-        raise BadSample("unreadable_image", f"{name} is not a whole .npy file ({error})") from None
+        raise BadSample("unreadable_image", f"{name} is not a complete .npy file ({error})") from None
     if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or 0 in array.shape:
         raise BadSample("unreadable_image", f"{name} holds no picture: expected an array (H, W) or (H, W, channels)")
     _check_pixels(array.shape[1], array.shape[0], name, limits)

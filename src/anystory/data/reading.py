@@ -1,4 +1,4 @@
-"""A record and its files to arrays, with every check: what comes out of here can be trained on.
+"""A record and its files to arrays, with every check: the result can be trained on.
 
 Legend: N subjects, H × W pixels of the target, row first.
 """
@@ -11,9 +11,9 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from anystory.data.bad import BadSample
+from anystory.data.bad_samples import BadSample
 from anystory.data.pixels import PixelCount, ReadLimits, decode_mask, decode_picture
-from anystory.data.records import ReferenceRecord, SampleRecord
+from anystory.data.records import SampleRecord, SampleReference
 from anystory.subjects.arrays import rgba_on_white
 
 __all__ = ["LoadedSample", "OpenMember", "Target", "read_reference", "read_sample", "read_target"]
@@ -64,12 +64,12 @@ def read_sample(
     """Decode and check a sample.
 
     Args:
-        record: What the sample is made of.
+        record: The sample's record.
         open_member: Reads a file that the record names.
-        limits: What is refused; None takes the defaults.
+        limits: What makes a sample bad; None takes the defaults.
 
     Raises:
-        BadSample: anything that makes the sample unfit.
+        BadSample: it cannot be used.
     """
     count = PixelCount(limits or ReadLimits())
     image, masks, masked = read_target(record, open_member, count)
@@ -94,12 +94,12 @@ def read_sample(
 
 
 def read_target(record: SampleRecord, open_member: OpenMember, count: PixelCount) -> Target:
-    """The target with its masks; the caption, which says what is on it, is checked too.
+    """The target with its masks. The caption is checked, too.
 
     Args:
-        record: What the sample is made of.
+        record: The sample's record.
         open_member: Reads a file that the record names.
-        count: The sample's, with the limits.
+        count: Counts the sample's pixels, and holds the limits.
 
     Raises:
         BadSample: no caption; the picture or a mask is missing, unreadable, too small or too large; a mask of another
@@ -112,13 +112,13 @@ def read_target(record: SampleRecord, open_member: OpenMember, count: PixelCount
     return Target(image, *_masks(record, open_member, image.shape[:2], count))
 
 
-def read_reference(reference: ReferenceRecord, open_member: OpenMember, count: PixelCount) -> np.ndarray:
+def read_reference(reference: SampleReference, open_member: OpenMember, count: PixelCount) -> np.ndarray:
     """One photo of a subject, (h, w, 4) uint8 with straight alpha: 255 is the subject.
 
     Args:
         reference: Which photo.
         open_member: Reads a file that the record names.
-        count: The sample's, with the limits.
+        count: Counts the sample's pixels, and holds the limits.
 
     Raises:
         BadSample: the photo or its mask is missing, unreadable, too small, of another size or empty; or the sample has
@@ -138,7 +138,7 @@ def read_reference(reference: ReferenceRecord, open_member: OpenMember, count: P
         count.add(width, height, f"mask {reference.mask}")
         mask = decode_mask(_read(open_member, reference.mask), reference.mask, limits)
         _check_mask_size(mask, (height, width), reference.mask, name)
-        alpha = np.minimum(alpha, mask)  # transparent pixels have no colour to show, whatever the mask says
+        alpha = np.minimum(alpha, mask)  # transparent pixels show nothing, whatever the mask says
     if alpha.max() < 128:
         raise BadSample(
             "empty_reference", f"reference {name} shows no subject: its mask or alpha is at most {alpha.max()} of 255"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["MOST_SUBJECTS", "ReferenceRecord", "SampleRecord", "Split", "SubjectRecord", "check_key", "why_invalid"]
+__all__ = ["MOST_SUBJECTS", "SampleRecord", "SampleReference", "SampleSubject", "Split", "check_key"]
 
 Split = Literal["train", "heldout"]
 
@@ -47,7 +47,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ReferenceRecord(_Record):
+class SampleReference(_Record):
     """One photo of a subject, taken elsewhere than the target."""
 
     image: FileName
@@ -55,14 +55,14 @@ class ReferenceRecord(_Record):
     """8-bit grey, white where the subject is, of the photo's size. None: the photo's own alpha, or all of it."""
 
 
-class SubjectRecord(_Record):
+class SampleSubject(_Record):
     """One subject of the target."""
 
     name: str = ""
     """What it is called, for people; nothing is learnt from it."""
     mask: FileName | None = None
     """8-bit grey of the target's size; above 127 is the subject. None only if it is the only subject."""
-    references: tuple[ReferenceRecord, ...] = Field(min_length=1)
+    references: tuple[SampleReference, ...] = Field(min_length=1)
     """Photos of it; training takes one at random each time."""
 
 
@@ -75,7 +75,7 @@ class SampleRecord(_Record):
     """The target."""
     caption: str
     """What the target shows, in words."""
-    subjects: tuple[SubjectRecord, ...] = Field(min_length=1, max_length=MOST_SUBJECTS)
+    subjects: tuple[SampleSubject, ...] = Field(min_length=1, max_length=MOST_SUBJECTS)
     """In the order of their numbers in the instance map: 1, 2, …"""
     place: FileName | None = None
     """A picture of the target's place, without the subjects."""
@@ -105,13 +105,3 @@ class SampleRecord(_Record):
                 names += [reference.image, reference.mask]
         names.append(self.place)
         return tuple(name for name in names if name is not None)
-
-
-def why_invalid(error: ValidationError) -> str:
-    """Pydantic's findings as one sentence: `subjects.0.references: Field required; key: …`."""
-    found = []
-    for problem in error.errors():
-        where = ".".join(map(str, problem["loc"]))
-        text = problem["msg"].removeprefix("Value error, ")
-        found.append(f"{where}: {text}" if where else text)
-    return "; ".join(found)

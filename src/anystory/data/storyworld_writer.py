@@ -1,4 +1,4 @@
-"""StoryWorld pairs as shards: as many samples as wanted, drawn by all cores."""
+"""StoryWorld pairs as shards, drawn by all cores."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 from anystory.data.pixels import encode_png
-from anystory.data.processes import in_order
-from anystory.data.records import ReferenceRecord, SampleRecord, Split, SubjectRecord
-from anystory.data.shard_writer import ShardWriter
+from anystory.data.records import SampleRecord, SampleReference, SampleSubject, Split
+from anystory.data.shards.writer import ShardWriter
+from anystory.process_pool import in_order
 from anystory.storyworld import dataset
 from anystory.storyworld.level import Level, load_level
 
 __all__ = ["draw_sample", "write_storyworld"]
 
-Drawn: TypeAlias = tuple[SampleRecord, dict[str, bytes]]
 
-
-def draw_sample(index: int, *, level: Level, size: int, split: Split) -> Drawn:
+def draw_sample(index: int, *, level: Level, size: int, split: Split) -> tuple[SampleRecord, dict[str, bytes]]:
     """Pair `index` of a level as a record and its files' contents."""
     pair = dataset.pairs(index, level.max_characters, level=level, split=split, size=size)
     files = {"target.png": encode_png(pair["image"])}
@@ -30,9 +27,9 @@ def draw_sample(index: int, *, level: Level, size: int, split: Split) -> Drawn:
         mask, photo = f"mask{i}.png", f"photo{i}.png"
         files[mask] = encode_png(pair["instances"] == i + 1)
         files[photo] = encode_png(pair["references"][i])
-        subjects.append(SubjectRecord(name=kind, mask=mask, references=(ReferenceRecord(image=photo),)))
+        subjects.append(SampleSubject(name=kind, mask=mask, references=(SampleReference(image=photo),)))
     record = SampleRecord(
-        key=_key(level, split, size, index),
+        key=f"{_stem(level, split, size)}-{index:08d}",
         image="target.png",
         caption=pair["caption"],
         subjects=tuple(subjects),
@@ -55,7 +52,7 @@ def write_storyworld(
     max_samples: int = 10_000,
     written: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Write pairs `start` … `start + count − 1` into a folder of shards; those that are there are not drawn again.
+    """Write pairs `start` … `start + count − 1` into a folder of shards; existing ones are not drawn again.
 
     The files do not depend on `workers`.
 
@@ -65,10 +62,10 @@ def write_storyworld(
         level: 1, 2, 3 or a level's JSON file.
         size: Height and width of targets and references, pixels.
         split: Which identities appear.
-        start: First sample of the endless row.
+        start: The first pair's number.
         workers: Drawing processes; 0 draws in this one.
         max_samples: In a shard.
-        written: Is told how many of the `count` are there.
+        written: Called with the number of pairs that are there.
 
     Returns:
         How many were drawn.
@@ -80,12 +77,13 @@ def write_storyworld(
         if value < least:
             raise ValueError(f"`{name}` must be at least {least}, got {value}")
     loaded = load_level(level)
-    with ShardWriter(folder, _stem(loaded, split, size), max_samples=max_samples) as writer:
-        wanted = [i for i in range(start, start + count) if _key(loaded, split, size, i) not in writer]
+    stem = _stem(loaded, split, size)
+    with ShardWriter(folder, stem, max_samples=max_samples) as writer:
+        wanted = [i for i in range(start, start + count) if f"{stem}-{i:08d}" not in writer]
         done = count - len(wanted)
         written(done)
-        drawer = partial(_drawer, loaded, size, split)
-        with closing(in_order(drawer, wanted, workers if wanted else 0, parcel=32)) as drawn:
+        drawer = partial(partial, draw_sample, level=loaded, size=size, split=split)
+        with closing(in_order(drawer, wanted, workers if wanted else 0, chunk=32)) as drawn:
             for record, files in drawn:
                 writer.add(record, files.__getitem__)
                 done += 1
@@ -93,13 +91,5 @@ def write_storyworld(
     return len(wanted)
 
 
-def _drawer(level: Level, size: int, split: Split) -> Callable[[int], Drawn]:
-    return partial(draw_sample, level=level, size=size, split=split)
-
-
 def _stem(level: Level, split: Split, size: int) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_-]', '-', level.name)}-{split}-{size}"
-
-
-def _key(level: Level, split: Split, size: int, index: int) -> str:
-    return f"{_stem(level, split, size)}-{index:08d}"

@@ -1,50 +1,57 @@
-"""What a source knows of each sample without reading it, and what a source is."""
+"""What a source is, and what it knows of each sample without reading it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from anystory.data.reading import OpenMember
 from anystory.data.records import SampleRecord
 
-__all__ = ["SampleSource", "SampleTable"]
+__all__ = ["SampleRow", "SampleSource", "SampleTable"]
+
+
+class SampleRow(NamedTuple):
+    """What is known of one sample."""
+
+    key: str
+    subjects: int = 0
+    """How many there are; 0 where the record cannot be read."""
+    heldout: bool = False
+    masked: bool = False
+    """Every subject has its instance mask."""
+
+    @classmethod
+    def of(cls, record: SampleRecord) -> SampleRow:
+        """The row of a record."""
+        masked = all(subject.mask is not None for subject in record.subjects)
+        return cls(record.key, len(record.subjects), record.split == "heldout", masked)
 
 
 @dataclass(frozen=True, eq=False)
 class SampleTable:
-    """One row per sample."""
+    """One row per sample, by columns; see `SampleRow`."""
 
     keys: tuple[str, ...]
     subjects: np.ndarray
-    """int: how many there are; 0 where the record cannot be read."""
+    """int."""
     heldout: np.ndarray
     """bool."""
     masked: np.ndarray
-    """bool: every subject has its instance mask."""
+    """bool."""
 
     @classmethod
-    def of(cls, records: Sequence[SampleRecord]) -> SampleTable:
-        """The table of records in their order."""
+    def of(cls, rows: Iterable[SampleRow]) -> SampleTable:
+        """The table of rows in their order."""
+        rows = list(rows)
         return cls(
-            tuple(record.key for record in records),
-            np.array([len(record.subjects) for record in records], dtype=np.int64),
-            np.array([record.split == "heldout" for record in records], dtype=bool),
-            np.array([all(s.mask is not None for s in record.subjects) for record in records], dtype=bool),
-        )
-
-    @classmethod
-    def joined(cls, tables: Iterable[SampleTable]) -> SampleTable:
-        """The rows of several tables, one after another."""
-        tables = [cls.of(()), *tables]
-        return cls(
-            tuple(key for table in tables for key in table.keys),
-            np.concatenate([table.subjects for table in tables]),
-            np.concatenate([table.heldout for table in tables]),
-            np.concatenate([table.masked for table in tables]),
+            tuple(row.key for row in rows),
+            np.array([row.subjects for row in rows], np.int64),
+            np.array([row.heldout for row in rows], bool),
+            np.array([row.masked for row in rows], bool),
         )
 
 
@@ -52,7 +59,6 @@ class SampleSource(Protocol):
     """A manifest or a set of shards: samples by index."""
 
     table: SampleTable
-    """What is known of each sample without reading it."""
 
     @property
     def groups(self) -> tuple[range, ...]:

@@ -1,1 +1,1 @@
-"""Training: one loop on accelerate, five stages (`vae`, `clip`, `base`, `encoder`, `router`)."""
+"""Training: one loop on accelerate, six stages (`vae`, `decoder`, `clip`, `base`, `encoder`, `router`)."""

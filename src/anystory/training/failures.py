@@ -1,4 +1,4 @@
-"""Why a run cannot go on, in sentences for the person who started it. The command line prints them and exits with 1."""
+"""Why a run has to end early, in sentences for its user: the command line prints them and exits with 1."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ class RunFailed(Exception):
 
 class DiskFull(RunFailed):
     """There is no room for what has to be written."""
+
+
+class DrawingFailed(RunFailed):
+    """A process that draws samples died."""
 
 
 class NotFinite(RunFailed):

@@ -8,8 +8,7 @@ import time
 from rich.progress import TextColumn
 
 from anystory.progress import LoggedBar
-
-from .checkpoint import Progress as Position
+from anystory.training.state.train_state import Progress
 
 __all__ = ["LoggedBar", "TrainingProgress"]
 
@@ -23,18 +22,18 @@ class TrainingProgress(LoggedBar):
         self.name = name
         self.first_samples: int | None = None
 
-    def update(self, fraction: float, position: Position, values: dict[str, float]) -> None:
+    def update(self, fraction: float, progress: Progress, values: dict[str, float]) -> None:
         """Show the budget's spent `fraction` in [0, 1] and the newest losses."""
         if not self.enabled:
             return
         now = time.monotonic()
         if self.first_samples is None:
-            self.first_samples, self.began = position.samples, now
-        speed = (position.samples - self.first_samples) / max(1e-3, now - self.began)
+            self.first_samples, self.began = progress.samples, now
+        speed = (progress.samples - self.first_samples) / max(1e-3, now - self.began)
         losses = " ".join(f"{k} {v:.4f}" for k, v in values.items() if k != "learning_rate")
-        status = f"step {position.step} · {speed:.0f}/s · {losses}"
+        status = f"step {progress.step} · {speed:.0f}/s · {losses}"
         self.bar.update(self.task, completed=fraction, status=status)
-        if self.line_is_due(anyway=position.step == 1):
+        if self.line_is_due(anyway=progress.step == 1):
             print(f"[{self.name}] {100 * fraction:5.1f} % {status}", file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:

@@ -10,24 +10,27 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from anystory.input_files import read_text
 from anystory.models.configs import PRESETS, AdapterConfig
 from anystory.storyworld.level import load_level
 
-STAGES = ("vae", "clip", "base", "encoder", "router")
-StageName = Literal["vae", "clip", "base", "encoder", "router"]
+STAGES = ("vae", "decoder", "clip", "base", "encoder", "router")
+StageName = Literal["vae", "decoder", "clip", "base", "encoder", "router"]
+OPTIONAL_STAGES: tuple[StageName, ...] = ("decoder",)
+"""Those that a model which is trained from nothing can do without."""
 PERSONAL_STAGES: tuple[StageName, ...] = ("encoder", "router")
 """Those that train an adapter on a frozen base."""
 _PERSONAL = " and ".join(PERSONAL_STAGES)
 
-OptimizerName = Literal["adamw", "adamw8bit", "paged_adamw8bit"]
+OptimizerName = Literal["adamw", "adamw8bit", "paged_adamw8bit", "muon"]
 ScheduleName = Literal["linear", "constant", "cosine"]
 
 
-class _Model(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class StageConfig(_Model):
+class StageConfig(_Strict):
     """Settings of one stage. A stage ends at `steps` or at `minutes`, whichever is set and comes first."""
 
     batch_size: int = Field(gt=0)
@@ -38,16 +41,20 @@ class StageConfig(_Model):
     gradient_checkpointing: bool = False
     """Keep only the inputs of the networks' blocks, and compute the rest once more when gradients are taken."""
     optimizer: OptimizerName = "adamw"
-    """`adamw8bit` keeps the moments of tensors with 4096 numbers and more in 8 bits (bitsandbytes);
-    `paged_adamw8bit` also lets them spill over from a GPU into main memory. Not for weights in pieces."""
+    """`muon` moves matrices and convolutions by their orthogonalised momentum (`anystory.training.state.muon`),
+    everything else by AdamW. `adamw8bit` keeps the moments of tensors with 4096 numbers and more in 8 bits
+    (bitsandbytes); `paged_adamw8bit` also lets them spill over from a GPU into main memory. FSDP2 goes with `adamw`
+    only."""
     masters: Literal["device", "cpu"] = "device"
     """Where the fp32 weights, moments and average live. `cpu`: in main memory; the device computes with bf16 copies."""
     learning_rate: float = Field(gt=0)
-    """AdamW's peak learning rate."""
+    """The peak learning rate; with `muon` that of its matrices."""
+    muon_adamw_ratio: float = Field(default=0.5, gt=0)
+    """With `muon`: AdamW's learning rate as a share of `learning_rate`."""
     weight_decay: float = Field(default=0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)
     schedule: ScheduleName = "linear"
-    """What the learning rate does after the warm-up: see `anystory.training.schedules`."""
+    """What the learning rate does after the warm-up: see `anystory.training.state.schedules`."""
     warmup_steps: int = Field(default=100, ge=0)
     decay_fraction: float = Field(default=0.2, ge=0, le=1)
     """With `linear`: last part of the budget, over which the learning rate falls to a twentieth."""
@@ -75,9 +82,7 @@ class StageConfig(_Model):
     @model_validator(mode="after")
     def _go_together(self) -> StageConfig:
         if self.masters == "cpu" and self.optimizer != "adamw":
-            raise ValueError(
-                f"masters 'cpu' needs optimizer 'adamw', got {self.optimizer!r}: 8 bits save memory on GPUs"
-            )
+            raise ValueError(f"masters 'cpu' needs optimizer 'adamw', got {self.optimizer!r}")
         if self.global_batch is not None and self.global_batch % self.batch_size:
             raise ValueError(f"global_batch {self.global_batch} is not a multiple of batch_size {self.batch_size}")
         return self
@@ -126,7 +131,7 @@ class AdapterRecipe(BaseModel):
         return replace(PRESETS[self.preset], **changes)
 
 
-class BaseRecipe(_Model):
+class BaseRecipe(_Strict):
     """A base that exists: where its parts are read from. What is read is frozen."""
 
     source: str
@@ -154,7 +159,7 @@ _NEEDED = {
 }
 
 
-class Recipe(_Model):
+class Recipe(_Strict):
     """What is trained, on what, and how: a model from nothing by its parts' sizes, or an adapter on a `base`."""
 
     name: str
@@ -184,7 +189,9 @@ class Recipe(_Model):
     unet: dict[str, Any] = Field(default_factory=dict)
     """`UNet2DConditionModel` config."""
     scheduler: dict[str, Any] = Field(default_factory=dict)
-    """`EulerDiscreteScheduler` config."""
+    """`EulerDiscreteScheduler` config: the noise that is trained on."""
+    sampler: str = "EulerDiscreteScheduler"
+    """The class of diffusers with which the trained model draws; its noise stays the scheduler's."""
     adapter: AdapterRecipe
     """Sizes of the adapter."""
     defaults: dict[str, int | float]
@@ -210,7 +217,7 @@ class Recipe(_Model):
             raise ValueError("level is missing: a model that is trained from nothing learns StoryWorld")
         if self.start is not None:
             raise ValueError("start needs a base: it is an adapter for one that exists")
-        missing = [stage for stage in STAGES if stage not in self.stages]
+        missing = [stage for stage in STAGES if stage not in (*self.stages, *OPTIONAL_STAGES)]
         if missing:
             raise ValueError(f"stages lacks {', '.join(missing)}")
         for part, keys in _NEEDED.items():
@@ -228,7 +235,7 @@ class Recipe(_Model):
                 f"stage {', '.join(strange)} does not go with base: it is frozen ({_PERSONAL} train on it)"
             )
 
-    def with_places(
+    def with_sources(
         self,
         *,
         base: str | None = None,
@@ -236,7 +243,7 @@ class Recipe(_Model):
         adapter: str | None = None,
         cache: str | None = None,
     ) -> Recipe:
-        """The recipe with other places than it names.
+        """The recipe with other sources than it names.
 
         Args:
             base: where the base is; a variant of the recipe's own does not go with it.
@@ -285,9 +292,9 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     """
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
+        if not path.exists():
             raise ValueError(f"no recipe file at {path}")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, "give a recipe's YAML file")
     elif str(name_or_path) in recipe_names():
         text = (resources.files("anystory.training") / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     else:
@@ -295,7 +302,9 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"recipe {name_or_path} is not valid YAML: {error}") from error
+        raise ValueError(f"recipe {name_or_path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise ValueError(f"recipe {name_or_path} is nested too deeply: give a recipe's YAML file") from None
     return _validated(values, name_or_path)
 
 

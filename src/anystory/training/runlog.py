@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from anystory.files import atomic_write
-
-from .checkpoint import Progress
-from .validation import draw_validation
+from anystory.input_files import read_text
+from anystory.training.state.train_state import Progress
+from anystory.training.validation import draw_validation
 
 LOG = "log.jsonl"
 
@@ -61,9 +61,9 @@ class RunLog:
             for key, value in values.items():
                 self.board.add_scalar(key, value, progress.step)
 
-    def validation(self, figures: dict[str, float], progress: Progress) -> None:
-        """Append one record of validation's figures, and draw them over the steps."""
-        self.scalars(figures, progress)
+    def validation(self, metrics: dict[str, float], progress: Progress) -> None:
+        """Append one record of validation's metrics, and draw them over the steps."""
+        self.scalars(metrics, progress)
         if self.enabled:
             draw_validation(read_log(self.folder / LOG), self.folder / "validation.png")
 
@@ -83,6 +83,20 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The records of a log, in order; a last line that a killed program left half-written is passed over."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    """The records of a log, in order; a last line that a killed program left half-written is passed over.
+
+    Raises:
+        ValueError: another line is no record.
+    """
+    records, remedy = [], "move the file away"
+    for number, line in enumerate(read_text(path, remedy).split("\n")[:-1], start=1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            raise ValueError(
+                f"{path}, line {number}: {line[:60]!r} is no record of a step: remove the line, or {remedy}"
+            )
+        records.append(record)
+    return records

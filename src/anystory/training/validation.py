@@ -1,4 +1,4 @@
-"""Figures on samples that training never sees: how they are gathered, and drawn over the steps."""
+"""Metrics on samples that training never sees: how they are averaged, and drawn over the steps."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anystory.files import atomic_write
-
-from .stream import Sample, collate
+from anystory.training.data.stream import Sample, collate
 
 HELD_OUT = 2**40
 """Stream position of the first held-out sample: no run gets so far."""
 LEVELS = 5
 """Bins of the time steps, 0 with the least noise."""
 PREFIX = "val_"
-"""Of validation's figures in the log."""
+"""Of validation's metrics in the log."""
 
 
-class Tally:
-    """Means of named figures over any number of parts."""
+class RunningMean:
+    """Means of named metrics over any number of batches."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
@@ -34,7 +33,7 @@ class Tally:
         self._counts[name] = self._counts.get(name, 0) + count
 
     def means(self) -> dict[str, float]:
-        """The mean of every figure that was counted at least once."""
+        """The mean of every metric that was counted at least once."""
         return {name: self._sums[name] / count for name, count in self._counts.items() if count}
 
 
@@ -77,7 +76,7 @@ def routing_overlap(maps: Iterable[Tensor], masks: Tensor, present: Tensor) -> t
 
 
 def draw_validation(records: Sequence[dict[str, float]], path: Path) -> bool:
-    """Draw the figures of a stage's log over its steps; returns whether there was something and matplotlib to do it.
+    """Draw the metrics of a stage's log over its steps; returns whether there are any, and matplotlib is installed.
 
     Loss by noise level in one panel, everything else that has been measured in another.
     """

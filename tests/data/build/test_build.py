@@ -19,7 +19,7 @@ from anystory.data.build.candidates import Candidate
 from anystory.data.build.plan import Plan, default_plan, with_settings
 from anystory.data.build.report import Report
 from anystory.data.reading import read_sample
-from anystory.data.shards import ShardSet
+from anystory.data.shards.shard_set import ShardSet
 from data.build.folders import DEADLY, LOW, POSES, drawn, identity, save
 
 
@@ -32,7 +32,7 @@ def places(source: Path, name: str = "out") -> BuildPlaces:
 
 
 def built(source: Path, name: str = "out", *, plan: Plan | None = None, workers: int = 1, **options) -> Report:
-    return build(plan or plan_of(), places(source, name), runner(workers), quiet=True, **options)
+    return build(plan or plan_of(), places(source, name), runner(workers), **options)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -117,7 +117,7 @@ if __name__ == "__main__":
     source = Path(sys.argv[1])
     plan = with_settings(default_plan("subjects"), sys.argv[3:])
     places = BuildPlaces(source, source.parent / "killed", source.parent / "killed.work")
-    build(plan, places, runner(int(sys.argv[2])), quiet=True)
+    build(plan, places, runner(int(sys.argv[2])))
 """
 
 
@@ -219,7 +219,7 @@ def test_an_item_that_the_memory_is_not_enough_for_is_tried_again(photos, monkey
     with pytest.raises(ValueError, match="no sample came out of 3 items"):
         built(photos)
     content = json.loads((photos.parent / "out" / "report.json").read_text())
-    assert "bob: the memory is not enough for it" in content["rejected"]["failed"]["examples"]
+    assert "bob: there is not enough memory for it" in content["rejected"]["failed"]["examples"]
     assert [item.where for item in find_todo(plan_of(), places(photos)).left] == ["bob"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from anystory.cli import app
-from anystory.data.shards import ShardSet
+from anystory.data.shards.shard_set import ShardSet
 from data.build.folders import POSES, drawn, identity
 
 GUIDE = Path(__file__).parents[3] / "docs" / "data-build.md"
@@ -67,7 +67,7 @@ def test_a_dry_run_says_what_is_done_and_writes_nothing(photos):
     ("words", "message"),
     [
         (["nowhere"], "no such folder"),
-        (["photos", "--kind", "films"], "no source is called 'films'"),
+        (["photos", "--kind", "films"], "there is no source 'films'"),
         (["photos", "--workers", "0"], "--workers must be at least 1"),
         (["photos", "--name", "a.b"], "has no dot"),
         (["photos", "--plan", "none.yaml"], "none.yaml"),

@@ -31,14 +31,14 @@ PARENT = """
 import sys
 from pathlib import Path
 from anystory.data.build.plan import default_plan, with_settings
-from anystory.data.build.process import WorkerProcess
+from anystory.data.build.local import item_pool
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     plan = with_settings({**default_plan("subjects"), "steps": ["sleepy:Sleepy"]}, [])
-    process = WorkerProcess(plan, plan.digest(), folder)
-    process.give(next(iter(plan.make_source(folder).items())))
-    process.take()
+    with item_pool(plan, folder, 1) as pool:
+        pool.submit(next(iter(plan.make_source(folder).items())))
+        pool.wait()
 """
 
 

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,7 @@ from anystory.cli import app
 from anystory.data.build.build import BuildPlaces, build, runner
 from anystory.data.build.plan import Plan, default_plan, with_settings
 from data.build.folders import DEADLY, LOW
-
-NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'anystory[ray]'")
-
+from ray_clusters import NO_RAY, two_nodes
 
 STEPS = (
     DEADLY
@@ -57,19 +54,8 @@ def cluster(tmp_path_factory):
     (steps / "deadly_step.py").write_text(STEPS)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(steps))
-        environment = {"PYTHONPATH": str(steps), "SPARE": str(steps / "spare")}
-        off = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0"}
-        for name, value in {**environment, **off}.items():
-            patch.setenv(name, value)
-        node = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 100_000_000, "include_log_monitor": False}
-        head = {**node, "include_dashboard": False, "no_monitor": True}
-        made = import_module("ray.cluster_utils").Cluster(initialize_head=True, head_node_args=head)
-        try:
-            made.add_node(**node)
-            made.wait_for_nodes()
+        with two_nodes({"PYTHONPATH": str(steps), "SPARE": str(steps / "spare")}, num_gpus=1) as made:
             yield made
-        finally:
-            made.shutdown()
 
 
 def plan_with(step: str) -> Plan:
@@ -82,7 +68,7 @@ def plan_with(step: str) -> Plan:
 def test_a_cluster_of_two_nodes_writes_the_same_shards(photos, cluster, monkeypatch):
     (photos / "ann" / "broken.png").write_bytes(b"no picture")
     plan = with_settings(default_plan("subjects"), LOW)
-    build(plan, BuildPlaces(photos, photos.parent / "here", photos.parent / "here.work"), quiet=True)
+    build(plan, BuildPlaces(photos, photos.parent / "here", photos.parent / "here.work"))
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)  # where `auto` looks
     settings = [word for setting in LOW for word in ("--set", setting)]
     out = str(photos.parent / "there")
@@ -99,7 +85,7 @@ def test_an_item_that_ends_its_process_on_the_cluster_costs_itself_only(photos, 
     for number in range(6):  # some wait behind Bob
         shutil.copytree(photos / "cat", photos / f"cat{number}")
     places = BuildPlaces(photos, photos.parent / "dead", photos.parent / "dead.work")
-    report = build(plan_with("Deadly"), places, runner(1, cluster.address), quiet=True)
+    report = build(plan_with("Deadly"), places, runner(1, cluster.address))
     assert (report.rejected["failed"]["item"], report.items) == (1, 9)
     assert report.examples["failed"] == ["bob: it ended its worker process (exit code 7)"]
 
@@ -126,7 +112,7 @@ def test_items_on_a_machine_that_is_lost_are_done_elsewhere(photos, cluster):
     losing = threading.Thread(target=lose_the_third)
     losing.start()
     places = BuildPlaces(photos, photos.parent / "lost", photos.parent / "lost.work")
-    report = build(plan_with("Waiting"), places, runner(1, cluster.address), quiet=True)
+    report = build(plan_with("Waiting"), places, runner(1, cluster.address))
     losing.join()
     assert told == [3], "each node had an item when the third was lost"
     assert (report.items, report.rejected.get("failed")) == (12, None)
@@ -137,7 +123,7 @@ def test_items_on_a_machine_that_is_lost_are_done_elsewhere(photos, cluster):
 @NO_RAY
 def test_workers_on_the_cluster_have_their_gpu(photos, cluster):
     places = BuildPlaces(photos, photos.parent / "gpu", photos.parent / "gpu.work")
-    assert build(plan_with("GivenGpu"), places, runner(1, cluster.address, gpus=1), quiet=True).rejected == {}
+    assert build(plan_with("GivenGpu"), places, runner(1, cluster.address, gpus=1)).rejected == {}
 
 
 @pytest.mark.slow
@@ -145,7 +131,7 @@ def test_workers_on_the_cluster_have_their_gpu(photos, cluster):
 def test_a_plan_that_the_cluster_cannot_carry_out(photos, cluster):
     places = BuildPlaces(photos, photos.parent / "none", photos.parent / "none.work")
     with pytest.raises(ValueError, match=r"^there is no such model \(on the machine .+\)$"):
-        build(plan_with("Refusing"), places, runner(1, cluster.address), quiet=True)
+        build(plan_with("Refusing"), places, runner(1, cluster.address))
 
 
 @NO_RAY
@@ -158,7 +144,7 @@ def test_an_address_without_a_cluster(photos, monkeypatch):
     monkeypatch.setattr(ray, "init", refuse)
     plan = with_settings(default_plan("subjects"), LOW)
     with pytest.raises(ValueError, match="no Ray cluster answers at 'auto' .*nobody at auto.*or use --ray local"):
-        build(plan, BuildPlaces(photos, photos.parent / "o", photos.parent / "w"), runner(1, "auto"), quiet=True)
+        build(plan, BuildPlaces(photos, photos.parent / "o", photos.parent / "w"), runner(1, "auto"))
 
 
 def test_without_ray_there_is_a_sentence(photos, monkeypatch):
@@ -166,4 +152,4 @@ def test_without_ray_there_is_a_sentence(photos, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", os.environ.get("RAY_USAGE_STATS_ENABLED", "0"))
     plan = with_settings(default_plan("subjects"), LOW)
     with pytest.raises(ValueError, match=r"pip install 'anystory\[ray\]'"):
-        build(plan, BuildPlaces(photos, photos.parent / "o", photos.parent / "w"), runner(1, "auto"), quiet=True)
+        build(plan, BuildPlaces(photos, photos.parent / "o", photos.parent / "w"), runner(1, "auto"))

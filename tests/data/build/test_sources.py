@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anystory.data.build.candidates import Candidate, Rejected
+from anystory.data.build.candidates import Candidate, Rejected, Rejection
 from anystory.data.build.sources import frames, subjects
 from anystory.data.build.sources.base import Item, SourceOptions, item_key
 from anystory.data.build.sources.scenes import MaskedScenes
@@ -29,6 +29,13 @@ OPTIONS = SourceOptions()
 def read(source: SubjectFolders | MaskedScenes | Videos, item: Item) -> Candidate:
     found = source.read(item)
     assert isinstance(found, Candidate), found
+    return found
+
+
+def left_out(source: SubjectFolders | MaskedScenes | Videos) -> list[Rejection]:
+    """What of the folder became part of no item."""
+    found: list[Rejection] = []
+    list(source.items(found))
     return found
 
 
@@ -53,8 +60,8 @@ def test_loose_photos_are_one_subject_unless_there_are_others(tmp_path):
     (item,) = SubjectFolders(tmp_path / "rex", OPTIONS).items()
     assert (item.where, len(item.photos)) == ("rex", 2)
     save(grey(1), tmp_path / "loose.png")
-    with pytest.warns(UserWarning, match="1 pictures that lie in .* itself are left out"):
-        assert [item.where for item in SubjectFolders(tmp_path, OPTIONS).items()] == ["rex"]
+    assert [item.where for item in SubjectFolders(tmp_path, OPTIONS).items()] == ["rex"]
+    assert [(one.reason, one.what) for one in left_out(SubjectFolders(tmp_path, OPTIONS))] == [("loose", "loose.png")]
 
 
 @pytest.mark.parametrize("kind", [SubjectFolders, MaskedScenes, Videos])
@@ -160,8 +167,8 @@ def test_scenes_whose_masks_cannot_be_used(tmp_path):
     save(grey(255, 20)[..., 0], tmp_path / "size.mask.ann.png")
     save(grey(255, 20)[..., 0], tmp_path / "lost.mask.png")
     source = MaskedScenes(tmp_path, OPTIONS)
-    with pytest.warns(UserWarning, match="1 masks belong to no picture, for example that of lost"):
-        found = [source.read(item) for item in source.items()]
+    found = [source.read(item) for item in source.items()]
+    assert [(one.reason, one.what) for one in left_out(source)] == [("lost_mask", "lost.mask.png")]
     assert all(isinstance(one, Rejected) and one.bad for one in found)
     assert [one.reason for one in found if isinstance(one, Rejected)] == [
         "no_mask", "unusable_mask", "unusable_mask", "mask_size",
@@ -308,20 +315,21 @@ def test_names_that_are_not_utf8_are_left_out(tmp_path):
         wrong.write_bytes((tmp_path / "a" / "1.png").read_bytes())
     except (OSError, UnicodeEncodeError):
         pytest.skip("this file system takes UTF-8 names only")
-    with pytest.warns(UserWarning, match="is not UTF-8"):
-        (item,) = SubjectFolders(tmp_path, OPTIONS).items()
+    (item,) = SubjectFolders(tmp_path, OPTIONS).items()
     assert len(item.photos) == 1
+    assert [one.detail for one in left_out(SubjectFolders(tmp_path, OPTIONS))] == [
+        "a/w\\udce4.png: the name is not UTF-8. Rename it"
+    ]
 
 
 def test_a_link_to_a_folder_around_it_is_not_followed_for_ever(photos):
     (photos / "ann" / "again").symlink_to(photos)
     (photos / "cat" / "up").symlink_to(photos.parent)
     (photos / "dan").symlink_to(photos / "bob")
-    with pytest.warns(UserWarning, match="is left out: it is a link to a folder that it lies in") as told:
-        items = list(SubjectFolders(photos, OPTIONS).items())
-    assert [str(one.message).partition(" is ")[0] for one in told] == [
-        str(photos / "ann/again"),
-        str(photos / "cat/up"),
+    items = list(SubjectFolders(photos, OPTIONS).items())
+    assert [(one.reason, one.what) for one in left_out(SubjectFolders(photos, OPTIONS))] == [
+        ("link", str(photos / "ann/again")),
+        ("link", str(photos / "cat/up")),
     ]
     assert [item.where for item in items] == ["ann", "bob", "cat", "dan"]
 
@@ -335,16 +343,19 @@ def test_a_folder_that_cannot_be_opened_is_told(photos, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", closed)
-    with pytest.warns(UserWarning, match="bob is left out: Permission denied"):
-        assert [item.where for item in SubjectFolders(photos, OPTIONS).items()] == ["ann", "cat"]
+    assert [item.where for item in SubjectFolders(photos, OPTIONS).items()] == ["ann", "cat"]
+    (told, *_) = left_out(SubjectFolders(photos, OPTIONS))
+    assert (told.reason, told.detail) == ("closed_folder", f"{photos / 'bob'}: Permission denied")
 
 
 def test_masks_have_any_picture_s_ending_and_lost_ones_are_told(photos):
     save(np.full((96, 96), 255, np.uint8), photos / "cat" / "IMG_1.mask.PNG")
     save(np.full((96, 96), 255, np.uint8), photos / "cat" / "IMG_7.mask.png")
-    with pytest.warns(UserWarning, match="1 masks belong to no picture, for example that of cat/IMG_7"):
-        items = list(SubjectFolders(photos, OPTIONS).items())
+    items = list(SubjectFolders(photos, OPTIONS).items())
     assert items[2].photos[1].masks == (("cat", "cat/IMG_1.mask.PNG"),)
+    assert [(one.reason, one.what) for one in left_out(SubjectFolders(photos, OPTIONS))] == [
+        ("lost_mask", "cat/IMG_7.mask.png")
+    ]
 
 
 def test_captions_of_several_lines_and_odd_separators(tmp_path):
@@ -358,7 +369,7 @@ def test_captions_of_several_lines_and_odd_separators(tmp_path):
     (item,) = SubjectFolders(tmp_path, OPTIONS).items()
     assert [photo.caption for photo in item.photos] == ["one two", "c d"]
     (tmp_path / "captions.csv").write_text("file,caption\nx/a.png," + "w" * 200_000, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"captions\.csv is no table that can be read \(field larger"):
+    with pytest.raises(ValueError, match=r"captions\.csv is not a readable table \(field larger"):
         list(SubjectFolders(tmp_path, OPTIONS).items())
 
 

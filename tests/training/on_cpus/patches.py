@@ -1,9 +1,8 @@
-"""FSDP2 and DeepSpeed in processes on CPUs, where accelerate would take DDP, and say nothing, or one process alone."""
+"""FSDP2 in processes on CPUs, where accelerate would choose DDP without a word."""
 
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from typing import Any
 
 from accelerate import PartialState
@@ -13,8 +12,6 @@ from accelerate.utils import DistributedType
 
 def run_as_asked() -> None:
     """Let accelerate do what the environment asks for; nothing else of it is exchanged."""
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED"):
-        let_deepspeed_run_on_cpus()
     if os.environ.get("ACCELERATE_USE_FSDP"):
         let_fsdp_run_on_cpus()
 
@@ -30,11 +27,3 @@ def let_fsdp_run_on_cpus() -> None:
             PartialState._shared_state["distributed_type"] = DistributedType.FSDP
 
     AcceleratorState.__init__ = init
-
-
-def let_deepspeed_run_on_cpus() -> None:
-    """Accelerate would start DeepSpeed on GPUs only, and DeepSpeed would first compile messages of its own."""
-    found = DistributedType.MULTI_CPU
-    PartialState._prepare_backend = lambda self, *_, **__: ("gloo", found)  # pyright: ignore[reportAttributeAccessIssue]
-    messages: Any = import_module("deepspeed.comm.torch")
-    messages.build_shm_op = lambda: None

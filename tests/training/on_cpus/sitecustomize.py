@@ -2,7 +2,7 @@
 
 import os
 
-if os.environ.get("ACCELERATE_USE_DEEPSPEED") or os.environ.get("ACCELERATE_USE_FSDP"):
+if os.environ.get("ACCELERATE_USE_FSDP"):
     from patches import run_as_asked
 
     run_as_asked()

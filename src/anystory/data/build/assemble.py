@@ -1,4 +1,4 @@
-"""Outcomes to shards, in the order of the items: whoever made the outcomes, and whenever, the same shards come out."""
+"""Outcomes to shards, in the order of the items: the same shards, whoever made the outcomes and whenever."""
 
 from __future__ import annotations
 
@@ -9,35 +9,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anystory.data.build.candidates import Rejection
-from anystory.data.build.duplicates import SeenPictures
-from anystory.data.build.outcomes import Outcome, WorkFolder
+from anystory.data.build.fingerprints import FingerprintIndex
+from anystory.data.build.outcomes import ItemOutcome, WorkFolder
 from anystory.data.build.plan import Plan
 from anystory.data.build.report import Report
-from anystory.data.records import SampleRecord
-from anystory.data.shard_writer import ShardWriter
+from anystory.data.shards.writer import ShardWriter
 from anystory.files import atomic_write
 
 __all__ = ["MARKER", "REPORT", "Chosen", "assemble", "check_out", "choose"]
 
 REPORT = "report.json"
 MARKER = "build.json"
-"""In the folder of shards: of which plan and which samples they are made."""
+"""In the folder of shards: their plan and samples, as hashes."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Samples of one item that are written."""
+    """The samples of one item that are written."""
 
     key: str
     """The item's."""
     made_of: tuple[str, ...]
-    """Hashes of all that decides what they are, but for the plan."""
+    """Hashes of all that they depend on, except the plan."""
     numbers: tuple[int, ...]
     """Which of the outcome's samples."""
 
 
 def check_out(out: Path, plan: str, overwrite: bool) -> None:
-    """Make sure that shards may be written to a folder, before anything is done.
+    """Check that shards may be written to a folder.
 
     Args:
         out: The folder.
@@ -45,11 +44,11 @@ def check_out(out: Path, plan: str, overwrite: bool) -> None:
         overwrite: Whether the shards of another build may be replaced.
 
     Raises:
-        ValueError: it is a file, or holds the shards of another plan or something that no build has written.
+        ValueError: it is a file, or holds the shards of another plan, or other files.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: --out is the folder for the shards")
-    # Hidden files are what a killed program leaves of those that it was writing.
+    # Hidden files are left by a program that was killed while it wrote them.
     others = [path.name for path in out.iterdir() if not path.name.startswith(".")] if out.exists() else []
     if others and MARKER not in others:
         raise ValueError(
@@ -59,31 +58,33 @@ def check_out(out: Path, plan: str, overwrite: bool) -> None:
         raise _other_build(out)
 
 
-def choose(work: WorkFolder, keys: Sequence[str], plan: Plan, extra: dict[str, Outcome]) -> tuple[list[Chosen], Report]:
+def choose(
+    work: WorkFolder, keys: Sequence[str], plan: Plan, extra: dict[str, ItemOutcome]
+) -> tuple[list[Chosen], Report]:
     """Which samples are written, and the report of the build.
 
     Args:
         work: Where the outcomes are.
         keys: The items', in order.
-        plan: What the outcomes were made by.
-        extra: Outcomes that are not worth keeping, by the items' keys.
+        plan: The plan of the outcomes.
+        extra: Outcomes that are not kept, by the items' keys.
     """
     report = Report(items=len(keys))
-    seen = SeenPictures(plan.duplicate_bits)
+    seen = FingerprintIndex(plan.duplicate_bits)
     chosen = []
     for key in keys:
         outcome = extra.get(key) or _kept(work, key, pictures=False)
         report.add_rejections(outcome.rejections)
         numbers: list[int] = []
-        twins = [seen.find(target) for target in outcome.looks]  # of other items only: an item may use a target twice
-        for number, (record, target, twin) in enumerate(zip(outcome.records, outcome.looks, twins, strict=True)):
+        twins = list(map(seen.find, outcome.fingerprints))  # of other items only: an item may use a target twice
+        for number, (record, twin) in enumerate(zip(outcome.records, twins, strict=True)):
             if twin is not None:
                 detail = f"the target of {record.key} shows the same as that of {twin}"
                 report.add_rejections([Rejection(reason="duplicate", what=record.key, detail=detail, unit="sample")])
                 continue
-            seen.add(target, record.key)
+            seen.add(outcome.fingerprints[number], record.key)
             numbers.append(number)
-            _count(report, record)
+            report.add_sample(record)
         if numbers:
             chosen.append(Chosen(key, (outcome.item, *(state.sha256 for state in outcome.files)), tuple(numbers)))
     return chosen, report
@@ -92,16 +93,16 @@ def choose(work: WorkFolder, keys: Sequence[str], plan: Plan, extra: dict[str, O
 def assemble(
     work: WorkFolder, chosen: Sequence[Chosen], report: Report, plan: Plan, out: Path, name: str, overwrite: bool
 ) -> None:
-    """Write the shards and `report.json`. What an interrupted run of the same build has written is used.
+    """Write the shards and `report.json`; resumes an interrupted run of the same build.
 
     Args:
         work: Where the outcomes are.
         chosen: What is written, in order.
-        report: What is told about it.
-        plan: What the outcomes were made by.
+        report: The report of the build.
+        plan: The plan of the outcomes.
         out: The folder for the shards.
         name: Stem of the shards' names.
-        overwrite: Replace the shards of another plan or other files.
+        overwrite: Replace the shards of another build.
 
     Raises:
         ValueError: `out` holds the shards of another build and `overwrite` is false.
@@ -117,13 +118,6 @@ def assemble(
     report.write(out / REPORT, plan.model_dump(mode="json"), plan.digest())
 
 
-def _count(report: Report, record: SampleRecord) -> None:
-    report.samples += 1
-    report.heldout += record.split == "heldout"
-    report.subjects += len(record.subjects)
-    report.references += sum(len(subject.references) for subject in record.subjects)
-
-
 def _add(writer: ShardWriter, work: WorkFolder, one: Chosen) -> None:
     outcome = None
     for number in one.numbers:
@@ -133,15 +127,15 @@ def _add(writer: ShardWriter, work: WorkFolder, one: Chosen) -> None:
             writer.add(record, outcome.pictures[number].__getitem__)
 
 
-def _kept(work: WorkFolder, key: str, pictures: bool = True) -> Outcome:
+def _kept(work: WorkFolder, key: str, pictures: bool = True) -> ItemOutcome:
     outcome = work.get(key, pictures)
     if outcome is None:
-        raise ValueError(f"what became of {key} has vanished from {work.folder}: run the same command again")
+        raise ValueError(f"the outcome of {key} is missing from {work.folder}: run the same command again")
     return outcome
 
 
 def _prepare(out: Path, marker: dict[str, str], overwrite: bool) -> None:
-    """Leave in `out` what an interrupted run of the same build has written, and nothing else."""
+    """Remove the shards of another build from `out`; those of an interrupted run of the same build stay."""
     path = out / MARKER
     if path.exists():
         if _read_marker(path) == marker:

@@ -5,7 +5,8 @@ Legend: H × W pixels of a photo, row first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,11 +33,11 @@ class Photo:
     """(H, W, 3) uint8."""
     instances: tuple[Instance, ...]
     caption: str = ""
-    """In words what it shows; empty until somebody said so."""
+    """What it shows, in words; empty until it is known."""
     original: tuple[int, int] = (0, 0)
     """(height, width) of the file, before it was made smaller."""
     lossless: bool = False
-    """Whether the file it comes from keeps every pixel, so that it is worth keeping them."""
+    """Whether its file keeps every pixel, so that the sample should, too."""
     target: bool = True
     """Whether it may be a target; False for pictures that were given as references only."""
 
@@ -52,9 +53,10 @@ class Rejection:
     detail: str
     """A sentence."""
     bad: bool = False
-    """Whether the input is at fault (a damaged file, a mask of another size) rather than not good enough."""
+    """Whether the input is faulty (a damaged file, a mask of another size) rather than not good enough."""
     unit: str = "photo"
-    """What was left out: a `photo` (or a part of a clip), a `sample`, or a whole `item`."""
+    """What was left out: a `photo` (or a part of a clip), a `sample`, an `item`, a `file` that belongs to no item, or a
+    `row` of a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ class Rejected:
     detail: str
     bad: bool = False
     dropped: tuple[Rejection, ...] = ()
-    """The photos whose faults left nothing, besides those that the candidate had dropped before."""
+    """The photos that were left out last, besides those that the candidate had dropped before."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,8 +83,8 @@ class Candidate:
     photos: tuple[Photo, ...]
     references: tuple[tuple[Photo, ...], ...] | None = None
     """None before pairing; empty for an instance whose references are cut out of the target itself."""
-    dropped: tuple[Rejection, ...] = field(default=())
-    """Photos that were left out on the way, while the candidate went on."""
+    dropped: tuple[Rejection, ...] = ()
+    """Photos that were left out so far."""
 
     @property
     def target(self) -> Photo:
@@ -90,6 +92,10 @@ class Candidate:
         assert self.references is not None, "only a paired candidate has a target"
         return self.photos[0]
 
-    def with_photos(self, photos: tuple[Photo, ...], dropped: tuple[Rejection, ...] = ()) -> Candidate:
-        """The candidate with other photos; `dropped` is added to what was left out."""
-        return replace(self, photos=photos, dropped=self.dropped + dropped)
+    def left_with(self, photos: Sequence[Photo], dropped: Sequence[Rejection]) -> list[Candidate] | Rejected:
+        """The candidate with the photos that are left; rejected if none of them can be a target."""
+        if any(photo.target for photo in photos):
+            return [replace(self, photos=tuple(photos), dropped=(*self.dropped, *dropped))]
+        first = dropped[0]
+        more = f" (and {len(dropped) - 1} more photos are left out)" if len(dropped) > 1 else ""
+        return Rejected(reason=first.reason, detail=first.detail + more, bad=first.bad, dropped=tuple(dropped))

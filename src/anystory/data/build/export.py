@@ -11,37 +11,34 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from anystory.data.bad import BadSample
+from anystory.data.bad_samples import BadSample
 from anystory.data.build.candidates import Candidate, Photo, Rejection
-from anystory.data.build.sources.base import Options
+from anystory.data.build.sources.base import BuildOptions
 from anystory.data.pixels import encode_png
 from anystory.data.reading import read_sample
-from anystory.data.records import ReferenceRecord, SampleRecord, Split, SubjectRecord
+from anystory.data.records import SampleRecord, SampleReference, SampleSubject, Split
 from anystory.subjects.prepare import MARGIN, matte_box
 
 __all__ = ["WriteOptions", "export"]
 
 
-class WriteOptions(Options):
-    """How pictures are stored, and how large a shard gets."""
+class WriteOptions(BuildOptions):
+    """How pictures are stored, and the size of shards."""
 
     format: str = Field(default="auto", pattern="^(auto|png|jpeg|webp)$")
     """"auto": PNG for pictures that come from a lossless file, JPEG for all others. Masks are always PNG."""
     quality: int = Field(default=95, ge=1, le=100)
     """Of JPEG and WebP."""
     max_samples: int = Field(default=10_000, ge=1)
-    """Samples in a shard at most."""
+    """Most samples in a shard."""
     max_megabytes: int = Field(default=1000, ge=1)
-    """And its size at most."""
+    """Largest shard."""
 
 
 def export(
     candidate: Candidate, options: WriteOptions, *, split: Split, source: str, licence: str
 ) -> tuple[SampleRecord, dict[str, bytes]] | Rejection:
-    """The record of a candidate and {file: content}; or why it is no sample.
-
-    Whatever leaves here has been read back with every check that training makes.
-    """
+    """The record of a candidate and {file: content}, read back with every check of training; or why it is no sample."""
     target = candidate.target
     assert candidate.references is not None, "only paired candidates are exported"
     if not target.caption:
@@ -68,8 +65,8 @@ def export(
             assert matte is not None, "pairing refuses photos without a mask"
             rgb, cut = _cropped(photo.rgb, matte)
             name = f"s{i}.r{j}"
-            photos.append(ReferenceRecord(image=put(name, photo, rgb), mask=put_mask(name, cut)))
-        subjects.append(SubjectRecord(name=instance.name, mask=put_mask(f"s{i}", owners[i]), references=tuple(photos)))
+            photos.append(SampleReference(image=put(name, photo, rgb), mask=put_mask(name, cut)))
+        subjects.append(SampleSubject(name=instance.name, mask=put_mask(f"s{i}", owners[i]), references=tuple(photos)))
     record = SampleRecord(
         key=candidate.key,
         image=image,
@@ -87,7 +84,7 @@ def export(
 
 
 def _without_overlap(mattes: list[np.ndarray]) -> list[np.ndarray]:
-    """The mattes with every pixel left to whom most of it belongs; of equals, to the later one, which is in front."""
+    """The mattes, each pixel with its largest one only; of equals with the later one, which is in front."""
     if len(mattes) < 2:
         return mattes
     stack = np.stack(mattes)
@@ -96,7 +93,7 @@ def _without_overlap(mattes: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _cropped(rgb: np.ndarray, matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a photo that shows its subject, with some surroundings: the rest would be cut away anyway."""
+    """The part of a photo around its subject: training would cut away the rest."""
     left, top, right, bottom = matte_box(matte)
     margin = round(2 * MARGIN * max(right - left, bottom - top))
     rows = slice(max(top - margin, 0), bottom + margin)
@@ -105,7 +102,7 @@ def _cropped(rgb: np.ndarray, matte: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _encode(rgb: np.ndarray, options: WriteOptions, lossless: bool) -> tuple[str, bytes]:
-    """(ending, content) without any metadata of the camera."""
+    """(ending, content), without the camera's metadata."""
     kind = options.format if options.format != "auto" else "png" if lossless else "jpeg"
     if kind == "png":
         return ".png", encode_png(rgb)

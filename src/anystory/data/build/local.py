@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from multiprocessing.connection import wait
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 from anystory.data.build.plan import Plan
-from anystory.data.build.process import WorkerProcess
 from anystory.data.build.sources.base import Item
-from anystory.data.build.worker import Worker
+from anystory.data.build.worker import Worker, failed
+from anystory.process_pool import ProcessPool, WorkerDied
 
-__all__ = ["run_here", "run_in_processes"]
+__all__ = ["item_pool", "outcome_of", "run_here", "run_in_processes"]
 
 
 def run_here(plan: Plan, folder: Path, items: Sequence[Item]) -> Generator[tuple[Item, bytes], None, None]:
@@ -28,29 +29,40 @@ def run_here(plan: Plan, folder: Path, items: Sequence[Item]) -> Generator[tuple
 def run_in_processes(
     plan: Plan, folder: Path, items: Sequence[Item], workers: int
 ) -> Generator[tuple[Item, bytes], None, None]:
-    """Each item and its outcome, in the order in which they are done.
+    """Each item and its outcome, as they are finished.
 
-    An item that kills its process (a decoder that crashes, memory that runs out) is rejected with that as its reason,
-    and another process takes the dead one's place.
+    An item that kills its process is rejected with that as its reason, and the others go to a new process.
 
     Raises:
         ValueError: the plan cannot be carried out.
     """
-    digest = plan.digest()
-    left = iter(items)
-    pool: list[WorkerProcess] = []
+    digest, left = plan.digest(), iter(items)
+    running: dict[Future[bytes], Item] = {}
+    done: list[Future[bytes]] = []
+    with item_pool(plan, folder, min(workers, len(items))) as pool:
+        while True:
+            while pool.idle and (item := next(left, None)) is not None:
+                running[pool.submit(item)] = item
+            for future in done:
+                item = running.pop(future)
+                yield item, outcome_of(future, item, digest)
+            if not running:
+                return
+            done = pool.wait()
+
+
+def item_pool(plan: Plan, folder: Path, workers: int) -> ProcessPool[Item, bytes]:
+    """Processes that take items of a source's folder through a plan."""
+    return ProcessPool(partial(Worker, plan, folder), workers)
+
+
+def outcome_of(future: Future[bytes], item: Item, digest: str) -> bytes:
+    """The outcome of an item that `item_pool` has taken through the plan with this digest.
+
+    Raises:
+        ValueError: the plan cannot be carried out.
+    """
     try:
-        while len(pool) < min(workers, len(items)):
-            pool.append(WorkerProcess(plan, digest, folder))
-        for process, item in zip(pool, left, strict=False):
-            process.give(item)
-        while busy := [process for process in pool if process.item is not None]:
-            for connection in wait([process.connection for process in busy]):
-                process = next(p for p in busy if p.connection is connection)
-                done = process.take()
-                if (item := next(left, None)) is not None:
-                    process.give(item)
-                yield done
-    finally:
-        for process in pool:
-            process.stop()
+        return future.result()
+    except WorkerDied as died:
+        return failed(item, digest, f"it ended its worker process (exit code {died.code})")

@@ -3,10 +3,9 @@
 Every machine of the cluster must have this version of anystory and see the source's folder under the same path.
 Outcomes come back to this process, which keeps them and writes the shards.
 
-A Ray actor that dies takes the items queued behind it along. So each actor hands its items to a process of its own,
-which may die of one without harm to the others: that is the item's fault, and counted as such. What is lost with an
-actor is nobody's fault, most of all where its machine has gone: it is given to the cluster again, each item by itself,
-as often as that brings anything back.
+A Ray actor that dies loses the items queued behind it. So each actor gives its items to a process of its own, which may
+die without harm to the others: that is the item's fault, and counted as such. What is lost with an actor (most often
+with its machine) is given to the cluster again, one item per block, as long as that brings anything back.
 """
 
 from __future__ import annotations
@@ -18,21 +17,22 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+from anystory.data.build.local import item_pool, outcome_of
 from anystory.data.build.plan import Plan
-from anystory.data.build.process import WorkerProcess
 from anystory.data.build.sources.base import Item
 from anystory.data.build.worker import failed
-from anystory.data.extras import need
+from anystory.extras import need
+from anystory.ray_pool import connect, reason_of
 
 __all__ = ["run_on_ray"]
 
 _BLOCK = 16
-"""Most items in a block: what is lost with a killed build, and what a worker sends back at once."""
+"""Most items in a block: a killed build loses this many, and a worker returns them together."""
 
 _BLOCK_BYTES = 16_000_000
 
 _BARREN = 3
-"""Items of which none comes back in so many rounds, one after another, are given up: they end every actor."""
+"""After this many rounds in a row without a result, the items that are left are given up: they end every actor."""
 
 
 def run_on_ray(
@@ -43,10 +43,10 @@ def run_on_ray(
     Args:
         plan: What to do.
         folder: The source's folder, as every machine sees it.
-        items: What to take through the plan.
+        items: The items.
         address: `auto` for the cluster that this machine belongs to, `local` for a new one on this machine alone, or
             `host:port`.
-        gpus: How much of a GPU each worker takes.
+        gpus: GPUs (or the part of one) for each worker.
 
     Raises:
         ValueError: Ray is not installed, there is no such cluster, or the plan cannot be carried out.
@@ -58,14 +58,14 @@ def run_on_ray(
         return
     mine = not ray.is_initialized()
     if mine:
-        _connect(ray, address)
+        connect(ray, address, "--workers")
     try:
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         context = data.DataContext.get_current()
-        context.enable_progress_bars = False  # ours shows the build's
-        # Ray Data keeps room for a few such blocks per worker: with its default of 128 MB small machines never start.
+        context.enable_progress_bars = False  # ours shows progress
+        # Ray Data reserves memory for a few blocks per worker: with its default of 128 MB small machines never start.
         context.target_max_block_size = _BLOCK_BYTES
-        context.max_errored_blocks = -1  # what does not come back is seen below
+        context.max_errored_blocks = -1  # the loop below handles what does not come back
         digest, barren, alone = plan.digest(), 0, False
         while listed and barren < _BARREN:
             before = len(listed)
@@ -74,9 +74,9 @@ def run_on_ray(
                     if row["refusal"]:
                         raise ValueError(row["refusal"])
                     yield listed.pop(row["key"]), row["outcome"]
-            except ray.exceptions.RayError as error:  # also of outcomes that lay on a machine that is lost
+            except ray.exceptions.RayError as error:  # also for outcomes on a lost machine
                 if len(listed) == before:
-                    raise ValueError(f"the Ray cluster at {address!r} could not do it: {_reason(error)}") from error
+                    raise ValueError(f"the Ray cluster at {address!r} failed: {reason_of(error)}") from error
             barren = barren + 1 if len(listed) == before else 0
             alone = True
         for item in listed.values():
@@ -89,7 +89,7 @@ def run_on_ray(
 def _mapped(
     ray: Any, data: Any, plan: Plan, digest: str, folder: Path, items: Sequence[Item], gpus: float, alone: bool
 ) -> Any:
-    """Ray's data set of the rows that `_Actor` makes; with `alone` each item is lost only by itself."""
+    """Ray's data set of the rows that `_Actor` makes; with `alone` each item is a block of its own."""
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
     blocks = len(items) if alone else min(len(items), max(4 * cpus, -(-len(items) // _BLOCK)))
     rows = [{"item": item.model_dump_json()} for item in items]
@@ -99,46 +99,27 @@ def _mapped(
         num_cpus=1,
         num_gpus=gpus,
         compute=data.ActorPoolStrategy(min_size=1, max_size=min(cpus, blocks)),
-        # By default Ray tries for ever what it has lost, and an item may be why.
+        # By default Ray repeats lost tasks forever, and an item may be the reason.
         ray_remote_args_fn=lambda: {"max_task_retries": 0},
     )
 
 
 class _Actor:
-    """Rows with an item in; rows with its key, its outcome and, if the plan cannot be carried out here, why, out."""
+    """Turns rows with an item into rows with its key, its outcome, and why the plan cannot be carried out, if so."""
 
     def __init__(self, plan: str, digest: str, folder: str) -> None:
         self.digest, self.folder = digest, Path(folder)
-        self.process = WorkerProcess(Plan.model_validate_json(plan), digest, self.folder)
+        self.pool = item_pool(Plan.model_validate_json(plan), self.folder, 1)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         item = Item.model_validate_json(row["item"])
         if not self.folder.is_dir():
             detail = f"the machine {platform.node()} does not see {self.folder}"
             return {"key": item.key, "outcome": failed(item, self.digest, detail), "refusal": ""}
-        self.process.give(item)
+        future = self.pool.submit(item)
+        self.pool.wait()
         try:
-            _, outcome = self.process.take()
+            outcome = outcome_of(future, item, self.digest)
         except ValueError as error:
             return {"key": item.key, "outcome": b"", "refusal": f"{error} (on the machine {platform.node()})"}
         return {"key": item.key, "outcome": outcome, "refusal": ""}
-
-
-def _connect(ray: Any, address: str) -> None:
-    try:
-        ray.init(
-            address=address,
-            include_dashboard=False if address == "local" else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-    except Exception as error:  # refused connections, wrong versions and time-outs are all different classes
-        raise ValueError(
-            f'no Ray cluster answers at {address!r} ({_reason(error)}). Start one with "ray start --head", '
-            "or use --ray local, or --workers without --ray"
-        ) from None
-
-
-def _reason(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What came out of an item, as bytes, and the folder that keeps it.
+"""An item's outcome as bytes, and the folder that keeps outcomes.
 
 An outcome is a stored (not compressed) zip file: `outcome.json`, and the samples' pictures as `0/image.png`, `1/…`.
 """
@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import zipfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from anystory.data.build.candidates import Rejection
-from anystory.data.build.measures import Look
+from anystory.data.build.fingerprints import ImageFingerprint
 from anystory.data.build.sources.base import Item
 from anystory.data.records import SampleRecord
 from anystory.files import atomic_write, sha256_file
 
-__all__ = ["FileState", "Outcome", "WorkFolder", "file_states"]
+__all__ = ["FileState", "ItemOutcome", "WorkFolder", "file_states"]
 
 _HEADER = "outcome.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -28,7 +29,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class FileState:
-    """A file that an outcome was made of. The time only spares reading a file again that nobody touched."""
+    """A file that an outcome was made of. A file of the same size and time is not read again."""
 
     name: str
     size: int
@@ -37,76 +38,57 @@ class FileState:
     sha256: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What an item became."""
+class ItemOutcome(BaseModel):
+    """What an item became. It holds as long as the item, the plan and the files are the same."""
+
+    model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
     key: str
     """The item's."""
     item: str
-    """`Item.digest`,"""
+    """`Item.digest`."""
     plan: str
-    """`Plan.digest` and"""
+    """`Plan.digest`."""
     files: tuple[FileState, ...]
-    """the files' content: an outcome holds as long as these three do."""
     records: tuple[SampleRecord, ...] = ()
-    looks: tuple[Look, ...] = ()
-    """What each sample's target is recognised by."""
-    pictures: tuple[dict[str, bytes], ...] = ()
+    fingerprints: tuple[ImageFingerprint, ...] = ()
+    """Of each sample's target."""
+    pictures: tuple[dict[str, bytes], ...] = Field(default=(), exclude=True)
     """Of each sample {file: content}."""
     rejections: tuple[Rejection, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The same outcome gives the same bytes."""
-        header = {
-            "key": self.key,
-            "item": self.item,
-            "plan": self.plan,
-            "files": [asdict(state) for state in self.files],
-            "records": [record.model_dump(mode="json", exclude_defaults=True) for record in self.records],
-            "looks": [[seen.hash, seen.cells.hex()] for seen in self.looks],
-            "rejections": [asdict(rejection) for rejection in self.rejections],
-        }
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(zipfile.ZipInfo(_HEADER, _EPOCH), json.dumps(header))
+            archive.writestr(zipfile.ZipInfo(_HEADER, _EPOCH), self.model_dump_json(exclude_defaults=True))
             for number, files in enumerate(self.pictures):
                 for name, data in files.items():
                     archive.writestr(zipfile.ZipInfo(f"{number}/{name}", _EPOCH), data)
         return buffer.getvalue()
 
     @classmethod
-    def from_file(cls, file: Any, pictures: bool = True) -> Outcome:
-        """Read an outcome from a path or an open file, without its pictures if only the rest is wanted.
+    def from_file(cls, file: Any, pictures: bool = True) -> ItemOutcome:
+        """Read an outcome from a path or an open file, with or without its pictures.
 
         Raises:
             ValueError, KeyError, OSError, zipfile.BadZipFile: it is damaged.
         """
         with zipfile.ZipFile(file) as archive:
-            header = json.loads(archive.read(_HEADER))
-            records = tuple(SampleRecord.model_validate(record) for record in header["records"])
-            found: tuple[dict[str, bytes], ...] = ()
-            if pictures:
-                found = tuple({f: archive.read(f"{i}/{f}") for f in record.files} for i, record in enumerate(records))
-        return cls(
-            key=header["key"],
-            item=header["item"],
-            plan=header["plan"],
-            files=tuple(FileState(**state) for state in header["files"]),
-            records=records,
-            looks=tuple(Look(number, bytes.fromhex(cells)) for number, cells in header["looks"]),
-            pictures=found,
-            rejections=tuple(Rejection(**rejection) for rejection in header["rejections"]),
-        )
+            found = cls.model_validate_json(archive.read(_HEADER))
+            if not pictures:
+                return found
+            read = tuple({f: archive.read(f"{i}/{f}") for f in record.files} for i, record in enumerate(found.records))
+        return found.model_copy(update={"pictures": read})
 
 
 def file_states(folder: Path, names: Iterable[str]) -> tuple[FileState, ...]:
-    """Size, time and hash of files. One that is gone counts as empty: reading it will say so."""
+    """Size, time and hash of files. A missing one counts as empty: reading it will report that."""
     return tuple(_state(folder / name, name) for name in names)
 
 
 class WorkFolder:
-    """Outcomes by item. A build that is killed finds here what it need not do again.
+    """Outcomes by item: a build that was killed does not repeat them.
 
     Args:
         folder: Made if missing.
@@ -120,20 +102,20 @@ class WorkFolder:
         with atomic_write(self._path(key)) as temporary:
             temporary.write_bytes(outcome)
 
-    def get(self, key: str, pictures: bool = True) -> Outcome | None:
+    def get(self, key: str, pictures: bool = True) -> ItemOutcome | None:
         """An item's outcome; None if there is none that can be read."""
         try:
-            return Outcome.from_file(self._path(key), pictures)
-        except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile):
+            return ItemOutcome.from_file(self._path(key), pictures)
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile):
             return None
 
     def has(self, item: Item, plan: str, folder: Path) -> bool:
-        """Whether the outcome that is kept is what the item would give again.
+        """Whether the stored outcome of an item is still valid.
 
         Args:
             item: As the source lists it now.
             plan: The plan's digest.
-            folder: The source's folder. Files whose size and time are as they were are not read.
+            folder: The source's folder. Files whose size and time have not changed are not read.
         """
         kept = self.get(item.key, pictures=False)
         if kept is None or (kept.item, kept.plan) != (item.digest(), plan):

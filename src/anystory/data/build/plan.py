@@ -1,4 +1,4 @@
-"""A plan: which source, which steps with which options, in a YAML file or by flags.
+"""A plan: a source and steps with their options, from a YAML file or flags.
 
 source: {kind: subjects, longest: 2048}
 steps:
@@ -26,7 +26,7 @@ import yaml
 from pydantic import Field, field_validator
 
 from anystory.data.build.export import WriteOptions
-from anystory.data.build.sources.base import Options, Source
+from anystory.data.build.sources.base import BuildOptions, ItemSource
 from anystory.data.build.sources.scenes import MaskedScenes
 from anystory.data.build.sources.subjects import SubjectFolders
 from anystory.data.build.sources.videos import Videos
@@ -34,17 +34,17 @@ from anystory.data.build.steps.base import STEPS, Step, load_step, parse_options
 
 __all__ = ["SOURCES", "Plan", "default_plan", "load_plan", "with_settings"]
 
-SOURCES: dict[str, type[Source[Any]]] = {source.name: source for source in (SubjectFolders, Videos, MaskedScenes)}
+SOURCES: dict[str, type[ItemSource[Any]]] = {source.name: source for source in (SubjectFolders, Videos, MaskedScenes)}
 
 _STEPS = ("segment", "filter", "pair", "compare", "caption")
 _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {"scenes": {"pair": {"same_picture": True}}}
 
 _FORMAT = 1
-"""Raised when samples are put together differently from what steps return."""
+"""Raised when the same results of steps give other samples."""
 
 
-class Plan(Options):
-    """Everything that decides which samples come out of which files."""
+class Plan(BuildOptions):
+    """Everything that decides which samples are made of which files."""
 
     source: dict[str, Any] = Field(default_factory=lambda: {"kind": "subjects"})
     """`kind` (subjects, videos or scenes) and its options."""
@@ -54,7 +54,7 @@ class Plan(Options):
     heldout: float = Field(default=0.0, ge=0, le=1)
     """Share of the items, chosen by their keys, whose samples are kept apart from training."""
     duplicate_bits: int = Field(default=3, ge=-1, le=16)
-    """Of targets of different items that look the same (`measures.same_look`) the first stays; -1 keeps all."""
+    """Of matching targets of different items (`ImageFingerprint.matches`) the first stays; -1 keeps all."""
     credit: str = ""
     """Where the pictures come from; every sample's `source`."""
     licence: str = ""
@@ -71,20 +71,20 @@ class Plan(Options):
         """The source's kind."""
         return str(self.source.get("kind", "subjects"))
 
-    def make_source(self, folder: Path) -> Source[Any]:
+    def make_source(self, folder: Path) -> ItemSource[Any]:
         """The source, reading from a folder.
 
         Raises:
             ValueError: no such kind, or options that do not fit.
         """
         if self.kind not in SOURCES:
-            raise ValueError(f"no source is called {self.kind!r}: use {', '.join(SOURCES)}")
+            raise ValueError(f"there is no source {self.kind!r}: use {', '.join(SOURCES)}")
         source = SOURCES[self.kind]
         values = {name: value for name, value in self.source.items() if name != "kind"}
         return source(folder, parse_options(source.Options, values, f"source {self.kind}"))
 
     def make_steps(self) -> list[Step]:
-        """The steps, with whatever models they name loaded.
+        """The steps, with their models loaded.
 
         Raises:
             ValueError: no such step, options that do not fit, or a model that cannot be loaded.
@@ -92,7 +92,7 @@ class Plan(Options):
         return [_made(step, options) for step, options in self._checked_steps()]
 
     def digest(self) -> str:
-        """SHA-256 of all that decides what comes out of an item; where its files lie does not.
+        """SHA-256 of all that decides the samples of an item, without the places of its files.
 
         Raises:
             ValueError: as for `make_source` and for unknown steps.
@@ -120,19 +120,19 @@ class Plan(Options):
         return [(step, parse_options(step.Options, values, f"step {step.name}")) for step, values in found]
 
 
-def _made(step: type[Step], options: Options) -> Step:
+def _made(step: type[Step], options: BuildOptions) -> Step:
     try:
         return step(options)
     except ValueError:
         raise
-    except Exception as error:  # of a step of one's own; a worker that died of it would be told for every item
+    except Exception as error:  # a user's own step; else every item would report a dead worker
         raise ValueError(
             f"step {step.name} cannot be made with the options {options!r} ({type(error).__name__}: {error})"
         ) from error
 
 
 def default_plan(kind: str) -> dict[str, Any]:
-    """The plan of a kind of source, to be changed and then checked by `Plan.model_validate`."""
+    """The plan of a kind of source, as an unchecked mapping."""
     extra = _DEFAULTS.get(kind, {})
     return {"source": {"kind": kind}, "steps": [{name: dict(extra.get(name, {}))} for name in _STEPS]}
 
@@ -147,7 +147,7 @@ def load_plan(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML file: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: a plan is a mapping with `source` and `steps`, got {type(found).__name__}")
     for name, example in (("source", "{kind: subjects}"), ("write", "{format: png}")):
@@ -173,7 +173,7 @@ def with_settings(plan: Mapping[str, Any], settings: Iterable[str]) -> Plan:
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise ValueError(f"--set {setting}: {text!r} is no YAML value") from None
+            raise ValueError(f"--set {setting}: {text!r} is not a YAML value") from None
         if not option:
             changed[part] = value
         elif part in ("source", "write"):
@@ -191,7 +191,7 @@ def _changed_steps(steps: Iterable[Any], name: str, option: str, value: Any, set
 
 
 def _step(entry: Any) -> tuple[str, dict[str, Any]]:
-    """A step as people write it, `segment` or `segment: {method: border}`, to its name and options."""
+    """A step as written in a plan, `segment` or `segment: {method: border}`, to its name and options."""
     if isinstance(entry, str):
         return entry, {}
     if isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], str):

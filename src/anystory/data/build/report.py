@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from anystory.data.build.candidates import Rejection
+from anystory.data.records import SampleRecord
 from anystory.files import atomic_write
 
 __all__ = ["Report"]
 
 _EXAMPLES = 5
-_UNITS = ("item", "sample", "photo")
+_OF_ITEMS = ("item", "sample", "photo")
+_UNITS = (*_OF_ITEMS, "file", "row")
 
 
 @dataclass
 class Report:
-    """Counts of a build. It depends on the input and the plan alone: no times, no machines."""
+    """Counts of a build. They depend on the input and the plan alone, not on time or machine."""
 
     items: int = 0
     samples: int = 0
@@ -34,6 +36,13 @@ class Report:
     """Items whose files cannot be used at all."""
     examples: dict[str, list[str]] = field(default_factory=dict)
 
+    def add_sample(self, record: SampleRecord) -> None:
+        """Count a sample that is written."""
+        self.samples += 1
+        self.heldout += record.split == "heldout"
+        self.subjects += len(record.subjects)
+        self.references += sum(len(subject.references) for subject in record.subjects)
+
     def add_rejections(self, rejections: Iterable[Rejection]) -> None:
         """Count what was left out."""
         for rejection in rejections:
@@ -44,12 +53,14 @@ class Report:
                 examples.append(rejection.detail)
 
     @property
-    def commonest(self) -> str:
-        """The commonest reason with an example; empty if nothing was left out."""
-        if not self.rejected:
-            return ""
-        reason = self._reasons()[0]
-        return f"{reason}: {self.examples[reason][0]}"
+    def most_frequent(self) -> str:
+        """The most frequent reason for items and their samples and photos, with an example; empty if there is none."""
+        counts = {
+            reason: sum(count for unit, count in units.items() if unit in _OF_ITEMS)
+            for reason, units in self.rejected.items()
+        }
+        reason = max(self._reasons(), key=counts.__getitem__, default=None)
+        return "" if reason is None else f"{reason}: {self.examples[reason][0]}"
 
     def to_dict(self) -> dict[str, Any]:
         """As `report.json` has it."""
@@ -80,11 +91,12 @@ class Report:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table("left out because", "items", "samples", "photos", "for example")
-        for column in table.columns[1:4]:
+        units = [unit for unit in _UNITS if any(counts[unit] for counts in self.rejected.values())]
+        table = Table("left out because", *(f"{unit}s" for unit in units), "for example")
+        for column in table.columns[1:-1]:
             column.justify = "right"
         for reason in self._reasons():
-            counts = [str(self.rejected[reason][unit] or "") for unit in _UNITS]
+            counts = [str(self.rejected[reason][unit] or "") for unit in units]
             table.add_row(reason, *counts, Text(self.examples[reason][0]))
         return table
 

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 
 from anystory.data.build.candidates import Photo
-from anystory.data.build.measures import closeness, colour_overlap, colours, difference_hash
-from anystory.data.build.models import load_model
+from anystory.data.build.fingerprints import difference_hash, hash_similarity
+from anystory.subjects.image_models import load_model
 from anystory.subjects.prepare import fit_to_square
 
 __all__ = ["CutoutSimilarity", "Likeness", "ModelSimilarity", "Similarity"]
 
+_BINS = (12, 4, 4)
+"""Of a colour histogram: hues, saturations, values."""
+
 
 class Likeness(NamedTuple):
-    """How alike two cut-outs are; both in [0, 1], 1 for equal pictures."""
+    """How alike two cut-outs are; both in [0, 1], 1 for equal ones."""
 
     picture: float
-    """As pictures: the same pose, view and light. High for a pair that teaches copying."""
+    """As pictures (pose, view, light): high for a pair that teaches copying."""
     subject: float
-    """As subjects: low if they show different ones."""
+    """As subjects: low if they differ."""
 
 
 class Similarity(Protocol):
     """Describes photos once and compares descriptions."""
 
     alike: float
-    """`Likeness.picture` above this is a copy, if the plan says nothing else;"""
+    """`Likeness.picture` above this is a copy, unless the plan sets another limit;"""
     different: float
     """`Likeness.subject` below this is another subject."""
 
@@ -41,7 +45,7 @@ class Similarity(Protocol):
 
 
 class CutoutSimilarity:
-    """Needs no model. As pictures: difference hash, weighed with the colours; as subjects: the colours alone."""
+    """Needs no model. Pictures: the mean of difference hash and colours. Subjects: the colours alone."""
 
     alike = 0.97
     different = 0.2
@@ -49,11 +53,11 @@ class CutoutSimilarity:
 
     def describe(self, photo: Photo, instance: int = 0) -> tuple[int, np.ndarray]:
         square, matte = _cutout(photo, instance, self._SIDE)
-        return difference_hash(square), colours(square, matte)
+        return difference_hash(square), colour_histogram(square, matte)
 
     def compare(self, a: tuple[int, np.ndarray], b: tuple[int, np.ndarray]) -> Likeness:
-        subject = colour_overlap(a[1], b[1])
-        return Likeness((closeness(a[0], b[0]) + subject) / 2, subject)
+        subject = float(np.minimum(a[1], b[1]).sum())
+        return Likeness((hash_similarity(a[0], b[0]) + subject) / 2, subject)
 
 
 class ModelSimilarity:
@@ -102,3 +106,17 @@ def _cutout(photo: Photo, instance: int, side: int) -> tuple[np.ndarray, np.ndar
     assert matte is not None, "only segmented photos are compared"
     image, mask, _ = fit_to_square(photo.rgb, matte, side)
     return np.asarray(image), mask
+
+
+def colour_histogram(rgb: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """How much of a subject has which colour: (12 hues × 4 saturations × 4 values,) float32 with sum 1.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        weight: (H, W) float32 in [0, 1], the subject's share of each pixel; not 0 everywhere.
+    """
+    hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
+    bins = [hsv[..., i].astype(np.intp) * count // (180 if i == 0 else 256) for i, count in enumerate(_BINS)]
+    index = np.ravel_multi_index((bins[0], bins[1], bins[2]), _BINS)
+    found = np.bincount(index.ravel(), weights=weight.ravel(), minlength=int(np.prod(_BINS)))
+    return (found / found.sum()).astype(np.float32)

@@ -1,17 +1,16 @@
-"""One item through a plan. Runs in any process, on any machine that sees the source's folder."""
+"""One item through a plan, in any process or machine that sees the source's folder."""
 
 from __future__ import annotations
 
 import hashlib
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from anystory.data.build.candidates import Candidate, Rejected, Rejection
 from anystory.data.build.export import export
-from anystory.data.build.measures import Look, look
-from anystory.data.build.outcomes import Outcome, file_states
+from anystory.data.build.fingerprints import ImageFingerprint
+from anystory.data.build.outcomes import ItemOutcome, file_states
 from anystory.data.build.plan import Plan
 from anystory.data.build.sources.base import Item
 from anystory.data.build.steps.base import Step
@@ -38,26 +37,22 @@ class Worker:
         self.steps: list[Step] = plan.make_steps()
 
     def __call__(self, item: Item) -> bytes:
-        """The item's outcome, as bytes. One item's fault stops nothing: it is part of the outcome."""
+        """The item's outcome, as bytes. A fault of the item is part of its outcome."""
         files = file_states(self.folder, item.files)
-        outcome = Outcome(key=item.key, item=item.digest(), plan=self.digest, files=files)
+        outcome = ItemOutcome(key=item.key, item=item.digest(), plan=self.digest, files=files)
         try:
             read = self.source.read(item)
             candidates, rejections = self._through_steps(item, read)
             samples = self._exported(item, candidates, rejections)
         except MemoryError:  # another time there may be more
-            return failed(item, self.digest, "the memory is not enough for it")
-        except Exception as error:  # a step's bug on one picture must not cost the other thousands
+            return failed(item, self.digest, "there is not enough memory for it")
+        except Exception as error:  # a step's bug on one picture must not stop the build
             where = traceback.extract_tb(error.__traceback__)[-1]
             detail = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
-            return replace(outcome, rejections=(_failure(item, detail),)).to_bytes()
-        return replace(
-            outcome,
-            records=tuple(record for record, _, _ in samples),
-            pictures=tuple(files for _, files, _ in samples),
-            looks=tuple(seen for _, _, seen in samples),
-            rejections=tuple(rejections),
-        ).to_bytes()
+            return outcome.model_copy(update={"rejections": (_failure(item, detail),)}).to_bytes()
+        records, pictures, fingerprints = zip(*samples, strict=True) if samples else ((), (), ())
+        made = {"records": records, "pictures": pictures, "fingerprints": fingerprints, "rejections": tuple(rejections)}
+        return outcome.model_copy(update=made).to_bytes()
 
     def _through_steps(self, item: Item, read: Candidate | Rejected) -> tuple[list[Candidate], list[Rejection]]:
         rejections: list[Rejection] = []
@@ -79,7 +74,7 @@ class Worker:
 
     def _exported(
         self, item: Item, candidates: Sequence[Candidate], rejections: list[Rejection]
-    ) -> list[tuple[SampleRecord, dict[str, bytes], Look]]:
+    ) -> list[tuple[SampleRecord, dict[str, bytes], ImageFingerprint]]:
         split: Split = "heldout" if _position(item.key) < self.plan.heldout else "train"
         samples = []
         for candidate in candidates:
@@ -92,13 +87,13 @@ class Worker:
             if isinstance(made, Rejection):
                 rejections.append(made)
             else:
-                samples.append((*made, look(candidate.target.rgb)))
+                samples.append((*made, ImageFingerprint.of(candidate.target.rgb)))
         return samples
 
 
 def failed(item: Item, plan: str, detail: str) -> bytes:
-    """The outcome of an item that could not be done for want of a worker or of memory: it is tried again next time."""
-    return Outcome(
+    """The outcome of an item whose worker died or had too little memory: the next build repeats it."""
+    return ItemOutcome(
         key=item.key, item=item.digest(), plan=plan, files=(), rejections=(_failure(item, detail),)
     ).to_bytes()
 

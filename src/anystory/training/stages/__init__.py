@@ -1,19 +1,19 @@
-"""The five stages, by name, imported when asked for."""
+"""The stages, by name, imported when asked for."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
-from pydantic import BaseModel
-
-from ..components import ModelFolder, check_components
-from ..recipe import Recipe, StageName
-from ..samples import check_samples
-from ..stage import Stage
-from .common import read_options
+from anystory.training.data.samples import check_samples
+from anystory.training.model.components import ModelFolder, check_components
+from anystory.training.recipe import Recipe, StageName
+from anystory.training.stages.common import read_options
+from anystory.training.stages.stage import Stage
 
 _CLASSES: dict[StageName, tuple[str, str]] = {
     "vae": ("vae", "AutoencoderStage"),
+    "decoder": ("decoder", "DecoderStage"),
     "clip": ("clip", "ClipStage"),
     "base": ("base", "BaseStage"),
     "encoder": ("encoder", "EncoderStage"),
@@ -46,8 +46,19 @@ def check_recipe(recipe: Recipe) -> None:
     check_components(recipe)
 
 
-def stage_options(recipe: Recipe, name: StageName) -> BaseModel:
-    """What a recipe says of one stage alone, checked.
+def check_router(folder: ModelFolder) -> None:
+    """Find out before earlier stages are trained that stage `router` would be refused.
+
+    Raises:
+        ValueError: its options do not go with the adapter that it will find.
+    """
+    from anystory.training.stages.router import check_coarse_weight
+
+    check_coarse_weight(stage_options(folder.recipe, "router"), folder.adapter_sizes())
+
+
+def stage_options(recipe: Recipe, name: StageName) -> Any:
+    """A stage's own options (its class's `options_type`), checked.
 
     Raises:
         ValueError: names the option and what is wrong.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,12 +10,13 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from .. import data
-from ..components import ModelFolder
-from ..stage import move
-from ..stream import Sample, collate
-from .common import NoiseOptions, Share, read_options, sheet, to_pixels
-from .diffusion import DiffusionStage
+from anystory.training.data import storyworld
+from anystory.training.data.samples import world_samples
+from anystory.training.data.stream import Sample, collate
+from anystory.training.model.components import ModelFolder
+from anystory.training.stages.common import NoiseOptions, Share, read_options, sheet, to_pixels
+from anystory.training.stages.diffusion import DiffusionStage
+from anystory.training.stages.stage import move
 
 
 class BaseOptions(NoiseOptions):
@@ -27,7 +27,7 @@ class BaseOptions(NoiseOptions):
     foreground_weight: float = Field(default=0.0, ge=0)
     """Extra weight of the loss on characters, which cover little of the picture and hold most of what is looked at."""
     train_text_encoder: bool = False
-    """Let the text encoder go on learning from this loss, starting from the contrastive one."""
+    """Let the text encoder learn from this loss, too, after the contrastive one."""
 
 
 class BaseStage(DiffusionStage):
@@ -48,9 +48,10 @@ class BaseStage(DiffusionStage):
         return trained
 
     def fetch(self) -> Callable[[int], Sample]:
-        recipe = self.folder.recipe
-        assert recipe.level is not None  # a recipe with this stage has one
-        return partial(data.scene_sample, level=recipe.level, size=recipe.resolution, seed=recipe.seed)
+        return world_samples(self.folder.recipe, storyworld.scene_sample)
+
+    def encoders_ahead(self) -> dict[str, tuple[str, Callable[[Tensor], Tensor]]]:
+        return {"image": ("latents", lambda images: self.latents(to_pixels(images)))}
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
         device, count = self.device(), len(batch["caption"])

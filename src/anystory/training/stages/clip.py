@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,14 +16,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import data
-from ..components import ModelFolder
-from ..stage import Stage
-from ..stream import Sample, collate
-from .common import Options, read_options, sheet, to_pixels, tokenize
+from anystory.training.data import storyworld
+from anystory.training.data.samples import world_samples
+from anystory.training.data.stream import Sample, collate
+from anystory.training.model.components import ModelFolder
+from anystory.training.stages.common import StageOptions, read_options, sheet, to_pixels, tokenize
+from anystory.training.stages.stage import Stage
 
 
-class ClipOptions(Options):
+class ClipOptions(StageOptions):
     """Settings of the contrast."""
 
     scene_weight: float = Field(default=0.25, ge=0, le=1)
@@ -68,9 +68,34 @@ class ClipStage(Stage):
         }
 
     def fetch(self) -> Callable[[int], Sample]:
+        return world_samples(self.folder.recipe, storyworld.contrast_sample)
+
+    def begin(self, *, resumed: bool) -> None:
+        """Write the tokenizer: the text encoder learns what its word ids mean."""
+        if not self.folder.has("tokenizer_2"):
+            if resumed:
+                raise ValueError(
+                    "the run's model/tokenizer_2 is gone, whose word ids the checkpoint of stage 'clip' was trained "
+                    "with: remove the run's folder clip to start this stage over"
+                )
+            if self.folder.writes:
+                self.folder.save("tokenizer_2", self.tokenizer)
+        elif not resumed:
+            self._check_tokenizer()
+
+    def _check_tokenizer(self) -> None:
+        """One that the folder holds already may be left from a start with another recipe."""
         recipe = self.folder.recipe
         assert recipe.level is not None  # a recipe with this stage has one
-        return partial(data.contrast_sample, level=recipe.level, size=recipe.resolution, seed=recipe.seed)
+        unknown = [word for word in storyworld.level_words(recipe.level) if len(self.tokenizer.tokenize(word)) != 1]
+        length = self.tokenizer.model_max_length
+        if unknown or length != recipe.max_text_tokens:
+            found = f"{len(unknown)} of its words are not one token ({', '.join(unknown[:3])} …)" if unknown else ""
+            found = found or f"it has {length} tokens a text, not {recipe.max_text_tokens}"
+            raise ValueError(
+                f"{self.folder.path / 'tokenizer_2'} was not made for recipe {recipe.name!r} and {recipe.level}: "
+                f"{found}. Remove it to have one made, or choose another --out"
+            )
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
         count = len(batch["caption"])

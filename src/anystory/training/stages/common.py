@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
@@ -16,13 +16,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 """A share of the samples, 0 to 1."""
 
 
-class Options(BaseModel):
+class StageOptions(BaseModel):
     """Base of a stage's own options: unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NoiseOptions(Options):
+class NoiseOptions(StageOptions):
     """Which noise levels a diffusion loss sees."""
 
     timestep_std: float = Field(default=0.0, ge=0)
@@ -108,14 +108,36 @@ def size_condition(batch: int, resolution: int, device: torch.device) -> Tensor:
     return row.expand(batch, 6)
 
 
+def unet_output(
+    unet: UNet2DConditionModel,
+    noisy: Tensor,
+    t: Tensor,
+    text: tuple[Tensor, Tensor],
+    sizes: Tensor,
+    attention_kwargs: dict[str, Any] | None = None,
+) -> Tensor:
+    """What a U-Net makes of noisy latents (B, z, h, w) at time steps (B,), in its own type.
+
+    `text` is hidden states (B, L, d) and pooled (B, p); `sizes` SDXL's six size numbers (B, 6).
+    """
+    (hidden, pooled), dtype = text, unet.dtype
+    added = {"text_embeds": pooled.to(dtype), "time_ids": sizes}
+    return unet(
+        noisy.to(dtype), t, hidden.to(dtype), added_cond_kwargs=added, cross_attention_kwargs=attention_kwargs
+    ).sample
+
+
 class NoiseSchedule:
     """The forward process of a scheduler's betas by discrete time step, and what the model predicts of it.
+
+    Args:
+        scheduler: one of diffusers' with betas.
 
     Raises:
         ValueError: the scheduler's prediction type is neither `v_prediction` nor `epsilon`.
     """
 
-    def __init__(self, scheduler: EulerDiscreteScheduler) -> None:
+    def __init__(self, scheduler: Any) -> None:
         self.steps: int = scheduler.config["num_train_timesteps"]
         self.prediction: str = scheduler.config["prediction_type"]
         if self.prediction not in ("v_prediction", "epsilon"):
@@ -138,6 +160,13 @@ class NoiseSchedule:
         alpha, sigma = (value.to(clean)[:, None, None, None] for value in self._at(t))
         target = noise if self.prediction == "epsilon" else alpha * noise - sigma * clean
         return alpha * clean + sigma * noise, target
+
+    def clean(self, noisy: Tensor, predicted: Tensor, t: Tensor) -> Tensor:
+        """The clean latents that a prediction (B, z, h, w) of `add_noise`'s target means, at integer steps `t` (B,)."""
+        alpha, sigma = (value.to(noisy)[:, None, None, None] for value in self._at(t))
+        if self.prediction == "epsilon":
+            return (noisy - sigma * predicted) / alpha
+        return alpha * noisy - sigma * predicted
 
     def min_snr_weight(self, t: Tensor, gamma: float) -> Tensor:
         """Min-SNR-γ weights (B,) of the squared error at integer steps `t` (Hang et al. 2023, section 3.4).

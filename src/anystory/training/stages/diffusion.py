@@ -7,31 +7,39 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from anystory.pipelines.encoding import encode_pixels
-
-from ..components import ModelFolder
-from ..devices import recomputed
-from ..stage import Stage, move
-from ..stream import Sample
-from ..validation import LEVELS, Tally, level_steps
-from .common import NoiseOptions, NoiseSchedule, drop_text, seeded_normal, size_condition, to_pixels, weighted_mse
-from .sampling import decode_latents, sample_latents
-from .text import TextEncoders
+from anystory.pipelines.pixels import encode_pixels
+from anystory.training.data.stream import Sample
+from anystory.training.launch.devices import recomputed
+from anystory.training.model.components import ModelFolder
+from anystory.training.stages.common import (
+    NoiseOptions,
+    NoiseSchedule,
+    drop_text,
+    seeded_normal,
+    size_condition,
+    to_pixels,
+    unet_output,
+    weighted_mse,
+)
+from anystory.training.stages.sampling import decode_latents, sample_latents
+from anystory.training.stages.stage import Stage, move
+from anystory.training.stages.text import TextEncoders
+from anystory.training.validation import LEVELS, RunningMean, level_steps
 
 
 class DiffusionStage(Stage):
     """A stage around the text-to-image model; the U-Net and its scheduler are made anew where the folder has none.
 
     A batch holds `image` and `caption`, or in their place what the frozen encoders make of them: `latents` (B, z, h, w)
-    scaled, `text_hidden` (B, L, d) and `text_pooled` (B, p). `size_condition` (B, 6) says what SDXL is told of the
+    scaled, `text_hidden` (B, L, d) and `text_pooled` (B, p). `size_condition` (B, 6) is what SDXL is told about the
     picture's size and crop; without it a batch counts as whole pictures.
     """
 
     vae: Any
-    scheduler: EulerDiscreteScheduler
+    scheduler: Any
     unet: UNet2DConditionModel
     options: NoiseOptions
 
@@ -98,20 +106,10 @@ class DiffusionStage(Stage):
         t = self.options.timesteps(count, self.schedule.steps, generator, device)
         noise = torch.randn(clean.shape, generator=generator, device=device)
         noisy, target = self.schedule.add_noise(clean, noise, t)
-        predicted = self.predict(noisy, t, (hidden, pooled), self.sizes(batch), attention_kwargs)
+        predicted = unet_output(self.unet, noisy, t, (hidden, pooled), self.sizes(batch), attention_kwargs)
         gamma = self.options.min_snr_gamma
         weight = None if gamma is None else self.schedule.min_snr_weight(t, gamma)
         return weighted_mse(predicted, target, batch["instances"] > 0, foreground_weight, weight)
-
-    def predict(
-        self, noisy: Tensor, t: Tensor, text: tuple[Tensor, Tensor], sizes: Tensor, attention_kwargs: Any
-    ) -> Tensor:
-        """What the U-Net makes of noisy latents (B, z, h, w) at time steps (B,), in its own type."""
-        (hidden, pooled), dtype = text, self.unet.dtype
-        added = {"text_embeds": pooled.to(dtype), "time_ids": sizes}
-        return self.unet(
-            noisy.to(dtype), t, hidden.to(dtype), added_cond_kwargs=added, cross_attention_kwargs=attention_kwargs
-        ).sample
 
     @torch.no_grad()
     def validate(self, batches: Sequence[Sample]) -> dict[str, float]:
@@ -119,7 +117,7 @@ class DiffusionStage(Stage):
 
         `loss_0` is of the fifth of the time steps with the least noise; `loss` is the mean of all five.
         """
-        tally = Tally()
+        means = RunningMean()
         for number, held_out in enumerate(batches):
             batch = move(held_out, self.device())
             clean, text, sizes = self.clean_latents(batch), self.text(batch), self.sizes(batch)
@@ -129,18 +127,18 @@ class DiffusionStage(Stage):
                 noise = seeded_normal(clean.shape, number * LEVELS + level, clean.device)
                 noisy, target = self.schedule.add_noise(clean, noise, t)
                 attention_kwargs = attention()
-                predicted = self.predict(noisy, t, text, sizes, attention_kwargs)
+                predicted = unet_output(self.unet, noisy, t, text, sizes, attention_kwargs)
                 errors = (predicted.float() - target).square().flatten(1).mean(dim=1)
                 for name in ("loss", f"loss_{level}"):
-                    tally.add(name, float(errors.sum()), len(errors))
-                self.score_attention(attention_kwargs, batch, tally)
-        return tally.means()
+                    means.add(name, float(errors.sum()), len(errors))
+                self.score_attention(attention_kwargs, batch, means)
+        return means.means()
 
     def held_out_attention(self, batch: Sample) -> Callable[[], dict[str, Any] | None]:
         """What makes the attention processors' arguments of one call on a held-out batch."""
         return lambda: None
 
-    def score_attention(self, attention_kwargs: dict[str, Any] | None, batch: Sample, tally: Tally) -> None:
+    def score_attention(self, attention_kwargs: dict[str, Any] | None, batch: Sample, means: RunningMean) -> None:
         """Count what a call on a held-out batch has left in its arguments."""
 
     @torch.no_grad()

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from anystory.models.conditioning import SubjectConditioning
 from anystory.models.encoders import EncodedSubjects
-
-from ..components import ModelFolder
-from ..stream import Sample
-from .common import Share, read_options
-from .personal import PersonalOptions, PersonalStage
+from anystory.models.gates import FixedMaps
+from anystory.models.guidance import background_everywhere
+from anystory.training.data.stream import Sample
+from anystory.training.stages.common import Share
+from anystory.training.stages.personal import PersonalOptions, PersonalStage
 
 
 class EncoderOptions(PersonalOptions):
@@ -43,10 +43,6 @@ class EncoderStage(PersonalStage):
     options_type = EncoderOptions
     options: EncoderOptions
 
-    def __init__(self, folder: ModelFolder) -> None:
-        super().__init__(folder)
-        self.options = read_options(EncoderOptions, folder.recipe.stages["encoder"].options, "encoder")
-
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.adapter.stage_parameters("encoder"))
 
@@ -58,28 +54,27 @@ class EncoderStage(PersonalStage):
         return torch.cat([subjects, 1 - subjects.sum(dim=1, keepdim=True)], dim=1)
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
+        batch, encoded = self.encode_batch(batch)
         count, device = len(batch["instances"]), batch["instances"].device
         free, text_drop, clip_drop = (
             torch.rand(count, generator=generator, device=device) < share
             for share in (self.options.free_drop, self.options.caption_drop, self.options.clip_drop)
         )
-        encoded = self.encode_subjects(batch).drop_clip(clip_drop)
+        encoded = encoded.drop_clip(clip_drop)
         share = self.options.router_share
         if share and torch.rand((), generator=generator, device=device) < share:
             present = encoded.present.clone()
             present[:, :-1] &= ~free[:, None]
-            conditioning = self.conditioning_type(encoded=replace(encoded, present=present))
+            conditioning = SubjectConditioning(encoded=replace(encoded, present=present))
         else:
             gates = self.gates(batch)
-            nobody = torch.zeros_like(gates)
-            nobody[:, -1] = 1
-            gates = torch.where(free[:, None, None, None], nobody, gates)
-            conditioning = self.conditioning_type(encoded=encoded, gate_masks=gates)
+            gates = torch.where(free[:, None, None, None], background_everywhere(gates), gates)
+            conditioning = SubjectConditioning(encoded=encoded, gate=FixedMaps(gates))
         loss, plain = self.diffusion(batch, generator, conditioning, text_drop | free)
         return {"loss": loss, "mse": plain}
 
     def held_out_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
-        return SubjectConditioning(encoded=encoded, gate_masks=self.gates(batch))
+        return SubjectConditioning(encoded=encoded, gate=FixedMaps(self.gates(batch)))
 
     def picture_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
-        return SubjectConditioning(encoded=encoded, gate_masks=self.gates(batch), guidance=True)
+        return SubjectConditioning(encoded=encoded, gate=FixedMaps(self.gates(batch)), guidance=True)

@@ -13,23 +13,22 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystory.data.cache import SampleCache
+from anystory.data.stream.cache import SampleCache
 from anystory.models.conditioning import SubjectConditioning
 from anystory.models.encoders import EncodedSubjects
-from anystory.pipelines.encoding import hidden_states
-from anystory.pipelines.loading import check_image_encoder
-
-from .. import data
-from ..components import ModelFolder
-from ..devices import recomputed
-from ..encoder_hashes import hash_encoders
-from ..samples import personal_samples
-from ..sharding import assembled
-from ..stage import move
-from ..stream import Sample, collate
-from ..validation import HELD_OUT
-from .common import NoiseOptions, Share, sheet, to_pixels
-from .diffusion import DiffusionStage
+from anystory.pipelines.loading.from_pretrained import check_image_encoder
+from anystory.pipelines.unet.encoding import hidden_states
+from anystory.training.data import storyworld
+from anystory.training.data.encoder_hashes import hash_encoders
+from anystory.training.data.samples import personal_samples
+from anystory.training.data.stream import Sample, collate
+from anystory.training.launch.devices import recomputed
+from anystory.training.model.components import ModelFolder
+from anystory.training.stages.common import NoiseOptions, Share, read_options, sheet, to_pixels
+from anystory.training.stages.diffusion import DiffusionStage
+from anystory.training.stages.stage import move
+from anystory.training.state.sharding import unsharded_adapter
+from anystory.training.validation import HELD_OUT
 
 
 class PersonalOptions(NoiseOptions):
@@ -39,9 +38,12 @@ class PersonalOptions(NoiseOptions):
     clip_drop: Share = 0.1
     """Share of samples whose CLIP tokens are all the background's (paper: 10 %)."""
     foreground_weight: float = Field(default=0.0, ge=0)
-    max_subjects: int = Field(default=2, ge=1, le=data.MOST_CHARACTERS)
+    max_subjects: int = Field(default=2, ge=1, le=storyworld.MOST_CHARACTERS)
     """Subjects per sample; scenes with more are not drawn."""
     min_subjects: int = Field(default=1, ge=1)
+    targets: int = Field(default=1, ge=1, le=16)
+    """Pictures per sample, with the same subjects in other poses and places: the references are encoded once for all of
+    them. `batch_size` counts samples. The paper's is 1."""
     pictures: int = Field(default=8, ge=1)
     """Held-out samples on the sheet that is drawn now and then."""
     picture_batch: int = Field(default=8, ge=1)
@@ -54,19 +56,22 @@ class PersonalOptions(NoiseOptions):
         return self
 
 
-class EveryLayer(SubjectConditioning):
-    """Every layer reads references; the plain one asks the data whether any pixel does."""
-
-    def reads_references(self, gate: Tensor) -> bool:
-        return True
+def target_rows(batch: Sample) -> Sample:
+    """A batch with T targets a sample as one with one row per target: what is the target's is flattened, who is in the
+    sample is repeated, and references, which are encoded already, are left out."""
+    targets = batch["instances"].shape[1]
+    of_targets = ("image", "instances", "latents", "text_hidden", "text_pooled")
+    rows = {key: batch[key].flatten(0, 1) for key in of_targets if key in batch}
+    rows["present"] = batch["present"].repeat_interleave(targets, dim=0)
+    rows["caption"] = [caption for captions in batch["caption"] for caption in captions]
+    return rows
 
 
 class PersonalStage(DiffusionStage):
     """The frozen base with an adapter on it; subclasses choose what is trained and who gates."""
 
+    options_type: type[PersonalOptions] = PersonalOptions
     options: PersonalOptions
-    conditioning_type: type[SubjectConditioning] = SubjectConditioning
-    """What training passes to the U-Net; see also `run_evenly`, and `evaluation.plan`."""
     clip_mean: Tensor
     clip_std: Tensor
 
@@ -74,6 +79,7 @@ class PersonalStage(DiffusionStage):
         if folder.base is None and not folder.has("unet"):
             raise ValueError(f"{folder.path} holds no unet: train stage 'base' into this --out first")
         super().__init__(folder)
+        self.options = read_options(self.options_type, folder.recipe.stages[self.name].options, self.name)
         self.image_encoder = folder.load("image_encoder")
         extractor = folder.load("feature_extractor")
         self.register_buffer("clip_mean", torch.tensor(extractor.image_mean)[:, None, None], persistent=False)
@@ -92,9 +98,6 @@ class PersonalStage(DiffusionStage):
     def recompute_blocks(self) -> None:
         super().recompute_blocks()
         self.adapter.reference_net.unet.enable_gradient_checkpointing(recomputed)
-
-    def run_evenly(self) -> None:
-        self.conditioning_type = EveryLayer
 
     def use_frozen_type(self, dtype: torch.dtype) -> None:
         """Make the U-Net, and what of the adapter this stage leaves as it is, `dtype`; what is trained stays fp32."""
@@ -121,6 +124,7 @@ class PersonalStage(DiffusionStage):
             reference_size=self.adapter.sizes.reference_size,
             min_subjects=self.options.min_subjects,
             max_subjects=self.options.max_subjects,
+            targets=1 if held_out else self.options.targets,
             held_out=held_out,
             needs_masks=self.needs_masks,
             cache=cache,
@@ -145,6 +149,13 @@ class PersonalStage(DiffusionStage):
             masks.unflatten(0, (count, subjects)),
             present,
         )
+
+    def encode_batch(self, batch: Sample) -> tuple[Sample, EncodedSubjects]:
+        """A training batch with one row per target, and the subjects of each row; references are encoded once."""
+        encoded, targets = self.encode_subjects(batch), self.options.targets
+        if targets == 1:
+            return batch, encoded
+        return target_rows(batch), encoded.repeat_interleave(targets)
 
     def check_precision(self) -> None:
         """Raises ValueError where a base in bf16 is run without autocast."""
@@ -229,6 +240,7 @@ class PersonalStage(DiffusionStage):
         return [*rows, list(pictures), *self.picture_rows(pictures, conditioning), list(to_pixels(batch["image"]))]
 
     def export(self, folder: Path) -> None:
-        adapter = assembled(self.adapter, keep=self.folder.writes)
+        adapter = unsharded_adapter(self.adapter, keep=self.folder.writes)
         if adapter is not None:
+            adapter.note(max_subjects=self.options.max_subjects)
             self.folder.save("adapter", adapter)

@@ -8,15 +8,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from anystory.models.conditioning import SubjectConditioning
+from anystory.models.conditioning import RecordedMaps, SubjectConditioning
+from anystory.models.configs import AdapterConfig
 from anystory.models.encoders import EncodedSubjects
+from anystory.models.gates import Gumbel
 from anystory.models.router import routing_loss
-
-from ..components import ModelFolder
-from ..stream import Sample
-from ..validation import Tally, routing_overlap
-from .common import Share, read_options
-from .personal import PersonalOptions, PersonalStage
+from anystory.training.data.stream import Sample
+from anystory.training.model.components import ModelFolder
+from anystory.training.stages.common import Share
+from anystory.training.stages.personal import PersonalOptions, PersonalStage
+from anystory.training.validation import RunningMean, routing_overlap
 
 
 class RouterOptions(PersonalOptions):
@@ -26,11 +27,23 @@ class RouterOptions(PersonalOptions):
     clip_drop: Share = 0.0
     gumbel_temperature: float = Field(default=1.0, gt=0)
     route_loss_weight: float = Field(default=0.1, ge=0)
-    """λ of the routing loss."""
+    """λ, the weight of the maps' squared error: a mean over pixels and layers where the paper has a sum over pixels, so
+    that 0.1 here weighs less than 0.1 there (D5b)."""
     coarse_weight: float = Field(default=1.0, ge=0)
-    """Weight of the coarse maps' term (D5; 0 is the paper's)."""
+    """Weight of the coarse maps' error beside the refined ones' (D5). 0, the paper's likely reading, leaves them to the
+    refined maps' loss, which reaches them only where both share their projections."""
     include_background: bool = False
     """Count slot N + 1 in the routing loss (D14; false is the paper's)."""
+
+
+def check_coarse_weight(options: RouterOptions, sizes: AdapterConfig) -> None:
+    """Raises ValueError where nothing would train the coarse map: its argmax passes no gradient (D5)."""
+    if sizes.map_projections == "separate" and not options.coarse_weight:
+        raise ValueError(
+            "options of stage 'router': coarse_weight must be more than 0 for an adapter with map_projections "
+            "'separate', whose coarse map learns from no other loss: say 1.0, or begin with an adapter whose "
+            "map_projections are 'shared'"
+        )
 
 
 class RouterStage(PersonalStage):
@@ -38,7 +51,7 @@ class RouterStage(PersonalStage):
 
     name = "router"
     needs_masks = True  # one without a mask would say that its subject is everywhere
-    main_figure = "iou_refined"
+    main_metric = "iou_refined"
     larger_is_better = True
     options_type = RouterOptions
     options: RouterOptions
@@ -50,27 +63,26 @@ class RouterStage(PersonalStage):
                 "--out first, or name an adapter's folder (start in the recipe, --adapter)"
             )
         super().__init__(folder)
-        self.options = read_options(RouterOptions, folder.recipe.stages["router"].options, "router")
+        check_coarse_weight(self.options, self.adapter.sizes)
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.adapter.stage_parameters("router"))
 
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
         o = self.options
+        batch, encoded = self.encode_batch(batch)
         device, count = batch["instances"].device, len(batch["caption"])
         text_drop, clip_drop = (
             torch.rand(count, generator=generator, device=device) < share for share in (o.caption_drop, o.clip_drop)
         )
-        conditioning = self.conditioning_type(
-            encoded=self.encode_subjects(batch).drop_clip(clip_drop),
-            gumbel_temperature=o.gumbel_temperature,
-            generator=generator,
-            record="loss",
+        record = RecordedMaps(keep_graph=True)
+        conditioning = SubjectConditioning(
+            encoded=encoded.drop_clip(clip_drop), gate=Gumbel(o.gumbel_temperature, generator), record=record
         )
         loss, plain = self.diffusion(batch, generator, conditioning, text_drop)
         masks = self.instance_masks(batch)
         routing = routing_loss(
-            conditioning.maps,
+            record.maps,
             masks,
             conditioning.encoded.present,
             weight=o.route_loss_weight,
@@ -80,25 +92,24 @@ class RouterStage(PersonalStage):
         return {"loss": loss + routing, "mse": plain, "routing": routing.detach()}
 
     def held_out_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
-        return SubjectConditioning(encoded=encoded, record="loss")
+        return SubjectConditioning(encoded=encoded, record=RecordedMaps(keep_graph=True))
 
-    def score_attention(self, attention_kwargs: dict[str, Any] | None, batch: Sample, tally: Tally) -> None:
+    def score_attention(self, attention_kwargs: dict[str, Any] | None, batch: Sample, means: RunningMean) -> None:
         """Overlap of the routing with the true masks, over all noise levels: `iou_coarse`, and `iou_refined`."""
         assert attention_kwargs is not None
-        maps = attention_kwargs["subject_conditioning"].maps.values()
+        maps = attention_kwargs["subject_conditioning"].record.maps.values()
         masks = self.instance_masks(batch)
-        tally.add("iou_coarse", *routing_overlap([m.coarse for m in maps], masks, batch["present"]))
-        tally.add("iou_refined", *routing_overlap([m.refined for m in maps], masks, batch["present"]))
+        means.add("iou_coarse", *routing_overlap([m.coarse for m in maps], masks, batch["present"]))
+        means.add("iou_refined", *routing_overlap([m.refined for m in maps], masks, batch["present"]))
 
     def picture_conditioning(self, batch: Sample, encoded: EncodedSubjects) -> SubjectConditioning:
-        return SubjectConditioning(encoded=encoded, guidance=True, record="pictures")
+        return SubjectConditioning(encoded=encoded, guidance=True, record=RecordedMaps())
 
     def picture_rows(self, pictures: Tensor, conditioning: SubjectConditioning) -> list[list[Tensor]]:
-        """The owners at the last step: the mean over layers of the refined maps, a subject per colour channel."""
-        side = pictures.shape[-2:]
-        layers = [
-            nn.functional.interpolate(m.refined.float(), size=side, mode="bilinear") for m in conditioning.maps.values()
-        ]
+        """The owners at the last step: the plain mean over layers of the refined maps, a subject per colour channel."""
+        assert conditioning.record is not None
+        side, maps = pictures.shape[-2:], conditioning.record.maps.values()
+        layers = [nn.functional.interpolate(m.refined.float(), size=side, mode="bilinear") for m in maps]
         mean = torch.stack(layers).mean(dim=0)[:, :-1].cpu()
         channels = torch.zeros(len(mean), 3, *side)
         channels[:, : mean.shape[1]] = mean[:, :3]

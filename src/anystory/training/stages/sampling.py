@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor
+
+from anystory.pipelines.schedulers import rescheduled
 
 
 @torch.no_grad()
 def sample_latents(
     unet: UNet2DConditionModel,
-    scheduler: EulerDiscreteScheduler,
+    scheduler: Any,
     hidden: Tensor,
     pooled: Tensor,
     sizes: Tensor,
@@ -26,25 +28,25 @@ def sample_latents(
 
     `attention_kwargs` must expect the batch [unconditional; conditional].
     """
-    scheduler = EulerDiscreteScheduler.from_config(scheduler.config)  # pyright: ignore[reportAssignmentType]
-    scheduler.set_timesteps(steps, device=noise.device)
-    latents = noise * scheduler.init_noise_sigma
+    sampler: Any = rescheduled(scheduler)  # with a state of its own
+    sampler.set_timesteps(steps, device=noise.device)
+    latents = noise * sampler.init_noise_sigma
     hidden, pooled = hidden.to(unet.dtype), pooled.to(unet.dtype)
     hidden = torch.cat([torch.zeros_like(hidden), hidden])
     added = {"text_embeds": torch.cat([torch.zeros_like(pooled), pooled]), "time_ids": torch.cat([sizes, sizes])}
-    for t in scheduler.timesteps:
-        double = scheduler.scale_model_input(torch.cat([latents, latents]), t)
+    for t in sampler.timesteps:
+        double = sampler.scale_model_input(torch.cat([latents, latents]), t)
         output = unet(
             double.to(unet.dtype), t, hidden, added_cond_kwargs=added, cross_attention_kwargs=attention_kwargs
         ).sample
         unconditional, conditional = output.float().chunk(2)
         guided = unconditional + guidance * (conditional - unconditional)
-        latents = scheduler.step(guided, t, latents).prev_sample  # pyright: ignore
+        latents = sampler.step(guided, t, latents).prev_sample
     return latents
 
 
 def decode_latents(vae: Any, latents: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] of scaled latents: the way back from `pipelines.encoding.encode_pixels`."""
+    """Pictures (B, 3, H, W) in [-1, 1] of scaled latents: the way back from `pipelines.pixels.encode_pixels`."""
     config = vae.config
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     latents = latents / config.scaling_factor

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from ..components import ModelFolder
-from .common import tokenize
+from anystory.training.model.components import ModelFolder
+from anystory.training.stages.common import tokenize
 
 
 class TextEncoders(nn.Module):

@@ -1,4 +1,4 @@
-"""What a source is, and the item that it lists: the unit of work, of resuming and of order."""
+"""What a source is, and its items: the units of work, of resuming and of order."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from anystory.data.build.candidates import Candidate, Rejected
+from anystory.data.build.candidates import Candidate, Rejected, Rejection
 
-__all__ = ["Item", "Options", "PhotoFile", "Source", "SourceOptions", "item_key"]
+__all__ = ["BuildOptions", "Item", "ItemSource", "PhotoFile", "SourceOptions", "item_key"]
 
 
-class Options(BaseModel):
+class BuildOptions(BaseModel):
     """Settings of a source or step: unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SourceOptions(Options):
+class SourceOptions(BuildOptions):
     """Settings that every source has."""
 
     longest: int = Field(default=2048, ge=64, le=8192)
-    """Pictures whose longer side has more pixels are made smaller when they are read."""
+    """Larger pictures are reduced to this longer side, in pixels."""
 
 
 OptionsT = TypeVar("OptionsT", bound=SourceOptions)
@@ -41,9 +41,9 @@ class PhotoFile(BaseModel):
 
     image: str
     subjects: tuple[str, ...] = ()
-    """Who is in it, without a mask file."""
+    """Its subjects without a mask file."""
     masks: tuple[tuple[str, str], ...] = ()
-    """(who, mask file)."""
+    """(subject, mask file)."""
     labels: str | None = None
     """A label map: 0 is background, 1, 2, … are the subjects."""
     caption: str = ""
@@ -52,7 +52,7 @@ class PhotoFile(BaseModel):
 
 
 class Item(BaseModel):
-    """What a worker takes through the plan at once: a subject's folder, a clip, or a picture with its masks."""
+    """What a worker takes through the plan together: a subject's folder, a clip, or a picture with its masks."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -71,11 +71,11 @@ class Item(BaseModel):
         return tuple(dict.fromkeys(found))
 
     def digest(self) -> str:
-        """SHA-256 of what the folder says about the item (names, captions), without the files' content."""
+        """SHA-256 of the item's names and captions, without the files' content."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
-class Source(ABC, Generic[OptionsT]):
+class ItemSource(ABC, Generic[OptionsT]):
     """Lists a folder's items and reads them.
 
     Args:
@@ -92,11 +92,15 @@ class Source(ABC, Generic[OptionsT]):
         self.folder, self.options = folder, options
 
     @abstractmethod
-    def items(self) -> Iterator[Item]:
+    def items(self, left_out: list[Rejection] | None = None) -> Iterator[Item]:
         """The items, in order of their paths; cheap and lazy.
 
+        Args:
+            left_out: Gets the files that belong to no item (other kinds, masks and captions of nothing), to report
+                them. It is complete after the last item.
+
         Raises:
-            ValueError: there is no such folder, or nothing in it that this source takes.
+            ValueError: there is no such folder, or nothing in it for this source.
         """
 
     @abstractmethod
@@ -105,7 +109,7 @@ class Source(ABC, Generic[OptionsT]):
 
 
 def item_key(where: str) -> str:
-    """A valid key for a path: readable words of it, and twelve digits of its hash that make it unique."""
+    """A valid key for a path: its readable words, and twelve digits of its hash that make it unique."""
     ascii_only = unicodedata.normalize("NFKD", where).encode("ascii", "ignore").decode()
     words = re.sub(r"[^A-Za-z0-9]+", "_", ascii_only).strip("_")[:80] or "item"
     return f"{words}-{hashlib.sha256(where.encode()).hexdigest()[:12]}"

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from anystory.data.bad import BadSample
+from anystory.data.bad_samples import BadSample
 from anystory.data.build.candidates import Instance, Photo, Rejected, Rejection
 from anystory.data.build.sources.base import PhotoFile
 from anystory.data.build.sources.stills import shrink
-from anystory.data.extras import need
 from anystory.data.pixels import PixelCount, ReadLimits
+from anystory.extras import need
 from anystory.subjects.pictures import MAX_PIXELS
 
 __all__ = ["need_pyav", "read_frames"]
@@ -28,10 +28,10 @@ def read_frames(
         clip: The file, with the name of its subject.
         seconds: Frames lie at least this far apart.
         most: At most this many frames, spread over the clip.
-        longest: Frames are made smaller, to this longer side in pixels.
+        longest: Larger frames are reduced to this longer side, in pixels.
 
     Returns:
-        The frames, and what could not be read of the clip; or why there are none.
+        The frames and what could not be read; or why there are none.
 
     Raises:
         ValueError: PyAV is not installed.
@@ -40,16 +40,16 @@ def read_frames(
     photos: list[Photo] = []
     dropped: list[Rejection] = []
     count = PixelCount(ReadLimits(), clip.image)
-    limit = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg looks at it before it decodes a frame,
+    limit = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg checks it before it decodes a frame,
     try:
-        with av.open(str(folder / clip.image), options=limit) as container:  # which opening a file may do, too
+        with av.open(str(folder / clip.image), options=limit) as container:  # which opening a file may do
             if not container.streams.video:
                 return Rejected(reason="no_frames", detail=f"{clip.image} has no pictures, only sound", bad=True)
             stream = container.streams.video[0]
             if fault := _size_fault(clip.image, stream.width, stream.height):
                 return Rejected(reason="unreadable", detail=fault, bad=True)
             stream.codec_context.options = limit
-            stream.thread_type = "NONE"  # how a damaged frame is patched up must not depend on threads
+            stream.thread_type = "NONE"  # the repair of a damaged frame must not depend on threads
             try:
                 for time, rgb in _spread(container, stream, seconds, most):
                     photo = _photo(clip, time, rgb, longest)
@@ -58,7 +58,7 @@ def read_frames(
             except BadSample as error:
                 dropped.append(Rejection(reason=error.reason, what=clip.image, detail=str(error)))
             except (av.error.FFmpegError, OSError) as error:
-                # A download that broke off still has its first half.
+                # An incomplete download still has its beginning.
                 detail = f"{clip.image} can be read in part only ({len(photos)} frames): {error}"
                 dropped.append(Rejection(reason="unreadable", what=clip.image, detail=detail, bad=True))
     except (av.error.FFmpegError, OSError) as error:
@@ -70,10 +70,10 @@ def read_frames(
 
 
 def _size_fault(name: str, width: int, height: int) -> str:
-    """What is wrong with the size of a video's frames as FFmpeg tells it; empty if nothing is."""
+    """What is wrong with the size of a video's frames; empty if nothing is."""
     if width * height > MAX_PIXELS:
         return f"{name} is too large: {width}×{height} is more than {MAX_PIXELS:,} pixels. Make it smaller first"
-    if not width * height:  # so it is when the first frame was refused for its size
+    if not width * height:  # the first frame was refused for its size
         return f"{name} is a video whose frames have more than {MAX_PIXELS:,} pixels, or no size at all"
     return ""
 
@@ -107,7 +107,7 @@ def _time(frame: Any) -> float:
 
 
 def _upright(frame: Any) -> np.ndarray:
-    """(H, W, 3) uint8, turned as phones ask for in the clip's header (in degrees, against the clock)."""
+    """(H, W, 3) uint8, rotated as the clip's header says (in degrees, counterclockwise)."""
     rgb = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(rgb, round(getattr(frame, "rotation", 0) / 90)))
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import PurePosixPath
 
-from anystory.data.build.candidates import Candidate, Rejected
-from anystory.data.build.sources.base import Item, PhotoFile, Source, SourceOptions, item_key
-from anystory.data.build.sources.listing import (
-    PICTURES,
-    Captions,
-    check_folder,
-    list_files,
-    mask_of,
-    warn_of_lost_masks,
-)
+from anystory.data.build.candidates import Candidate, Rejected, Rejection
+from anystory.data.build.sources.base import Item, ItemSource, PhotoFile, SourceOptions, item_key
+from anystory.data.build.sources.captions import Captions
+from anystory.data.build.sources.listing import PICTURES, find_files, left_out_file, nothing_in
+from anystory.data.build.sources.masks import match_masks
+from anystory.data.build.sources.names import NameIndex, fold
 from anystory.data.build.sources.subjects import photo_files, read_photos
 
 __all__ = ["MaskedScenes"]
@@ -23,7 +19,7 @@ __all__ = ["MaskedScenes"]
 _REFERENCES = "references"
 
 
-class MaskedScenes(Source[SourceOptions]):
+class MaskedScenes(ItemSource[SourceOptions]):
     """`party.jpg` with `party.mask.png`, or with `party.mask.ann.png` and `party.mask.bob.png`: an item per picture.
 
     `party.mask.png` is a label map: 0 is the background, 1, 2, … are the subjects. Photos in `references/party/ann/`
@@ -34,17 +30,21 @@ class MaskedScenes(Source[SourceOptions]):
     name = "scenes"
     version = 3
 
-    def items(self) -> Iterator[Item]:
-        check_folder(self.folder, "pictures with masks")
+    def items(self, left_out: list[Rejection] | None = None) -> Iterator[Item]:
+        left_out = [] if left_out is None else left_out
+        files, texts = find_files(self.folder, "pictures with masks", PICTURES, left_out)
         captions = Captions(self.folder)
-        files = [file for file in list_files(self.folder, PICTURES) if file.parts[0] != _REFERENCES]
-        masks = _masks_by_picture(files)
-        pictures = [file for file in files if not mask_of(file)]
-        if not pictures:
-            raise ValueError(f"{self.folder}: no pictures in it or in its folders ({' '.join(sorted(PICTURES))})")
-        warn_of_lost_masks(set(masks) - {file.with_suffix("") for file in pictures})
-        for file in pictures:
-            yield self._item(file, masks.get(file.with_suffix(""), {}), captions)
+        references = _References([file for file in files if file.parts[0] == _REFERENCES], captions, left_out)
+        any_yet = False
+        scenes = (file for file in files if file.parts[0] != _REFERENCES)
+        for _, group in groupby(scenes, key=lambda file: file.parent):
+            for file, masks in match_masks(group, left_out).items():
+                any_yet = True
+                yield _item(file, masks, captions, references)
+        if not any_yet:
+            raise nothing_in(self.folder, "pictures", PICTURES, left_out)
+        left_out += references.lost()
+        left_out += captions.lost(texts)
 
     def read(self, item: Item) -> Candidate | Rejected:
         scene = item.photos[0]
@@ -54,31 +54,62 @@ class MaskedScenes(Source[SourceOptions]):
             return Rejected(reason="no_mask", detail=detail, bad=True)
         return read_photos(self.folder, item, self.options.longest)
 
-    def _item(self, file: PurePosixPath, masks: dict[str, str], captions: Captions) -> Item:
-        labels = masks.get("")
-        named = tuple((who, mask) for who, mask in masks.items() if who)
-        scene = PhotoFile(
-            image=str(file), masks=named, labels=None if named else labels, caption=captions.of(file), target=True
-        )
-        references: list[PhotoFile] = []
-        own = self.folder / _REFERENCES / file.stem
-        names = [who for who, _ in named] or sorted(path.name for path in own.glob("*") if path.is_dir())
-        for who in names:
-            shared = self.folder / _REFERENCES / who
-            place = own / who if (own / who).is_dir() else shared if named else None
-            if place is not None and place.is_dir():
-                inside = PurePosixPath(place.relative_to(self.folder).as_posix())
-                found = [inside / path for path in list_files(place, PICTURES) if len(path.parts) == 1]
-                photos = photo_files(found, who, captions)
-                references += [photo.model_copy(update={"target": False}) for photo in photos]
-        return Item(key=item_key(str(file)), where=str(file), photos=(scene, *references))
+
+def _item(file: PurePosixPath, masks: dict[str, PurePosixPath], captions: Captions, references: _References) -> Item:
+    labels = masks.get("")
+    named = tuple((who, str(mask)) for who, mask in masks.items() if who)
+    scene = PhotoFile(
+        image=str(file),
+        masks=named,
+        labels=None if named or labels is None else str(labels),
+        caption=captions.of(file),
+        target=True,
+    )
+    photos = references.of(file.stem, [who for who, _ in named])
+    return Item(key=item_key(str(file)), where=str(file), photos=(scene, *photos))
 
 
-def _masks_by_picture(files: list[PurePosixPath]) -> dict[PurePosixPath, dict[str, str]]:
-    """{picture without its ending: {who, or "" for a label map: mask file}}, in the files' order."""
-    found: dict[PurePosixPath, dict[str, str]] = defaultdict(dict)
-    for file in files:
-        if mask := mask_of(file):
-            picture, who = mask
-            found[picture][who] = str(file)
-    return found
+class _References:
+    """The photos below `references/`: `party/ann/1.jpg` is Ann's of one picture, `ann/1.jpg` Ann's of all.
+
+    Args:
+        files: These pictures and masks, relative to the source's folder.
+        captions: The source's captions.
+        left_out: Gets masks that cannot be used.
+    """
+
+    def __init__(self, files: list[PurePosixPath], captions: Captions, left_out: list[Rejection]) -> None:
+        self._captions, self._left_out = captions, left_out
+        self._folders = {str(at): list(group) for at, group in groupby(files, key=lambda file: file.parent)}
+        self._names = NameIndex(self._folders)
+        self._own: dict[str, list[str]] = {}
+        for at in map(PurePosixPath, self._folders):
+            if len(at.parts) == 3:
+                self._own.setdefault(fold(at.parts[1]), []).append(at.name)
+        self._used: set[str] = set()
+
+    def of(self, scene: str, names: list[str]) -> list[PhotoFile]:
+        """The references of a picture.
+
+        Args:
+            scene: The picture's name without its ending.
+            names: Its subjects; empty if it has a label map: then the folders of its own references name them.
+        """
+        found: list[PhotoFile] = []
+        for who in names or sorted(self._own.get(fold(scene), ())):
+            places = [f"{_REFERENCES}/{scene}/{who}", *([f"{_REFERENCES}/{who}"] if names else [])]
+            place = next((at for at in map(self._names.find, places) if at is not None), None)
+            if place is not None:
+                told = self._left_out if place not in self._used else []
+                photos = photo_files(self._folders[place], who, self._captions, told)
+                self._used.add(place)
+                found += [photo.model_copy(update={"target": False}) for photo in photos]
+        return found
+
+    def lost(self) -> Iterator[Rejection]:
+        """Photos of no picture's subjects, after `of` was called for all pictures."""
+        for at, files in self._folders.items():
+            if at not in self._used:
+                for file in files:
+                    detail = f"{file} shows no subject of a picture: name its folder after a mask's NAME"
+                    yield left_out_file("lost_reference", file, detail)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import ImageOps
 
-from anystory.data.bad import BadSample
+from anystory.data.bad_samples import BadSample
 from anystory.data.build.candidates import Instance, Photo, Rejection
 from anystory.data.build.sources.base import PhotoFile
 from anystory.data.pixels import PixelCount
@@ -23,31 +23,31 @@ from anystory.subjects.pictures import MAX_PIXELS, load_mask, load_picture, open
 
 __all__ = ["read_photo", "shrink"]
 
-_LOSSLESS = frozenset((".png", ".bmp", ".tif", ".tiff", ".gif"))
+_LOSSLESS = frozenset((".png", ".apng", ".bmp", ".tif", ".tiff", ".gif", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"))
 
 _VOID = 255
-"""In a label map: pixels that belong to nobody (outlines, as in many data sets), unless it is the only number."""
+"""In a label map: pixels of no subject (outlines, in many data sets), unless it is the only number."""
 
 _SOFT = 32
-"""Numbers beside 255 from which on a picture that is white for the most part is no label map, but a soft mask."""
+"""A mostly white picture with more numbers than this is a soft mask, and not a label map."""
 
 
 def read_photo(folder: Path, file: PhotoFile, longest: int, count: PixelCount) -> Photo | Rejection:
-    """Decode a picture and the masks of who is in it.
+    """Decode a picture and its subjects' masks.
 
     Args:
         folder: The source's folder.
         file: What to read.
-        longest: Larger pictures are made smaller, to this longer side in pixels.
-        count: What lies in memory with it.
+        longest: Larger pictures are reduced to this longer side, in pixels.
+        count: Counts the item's pixels.
 
     Returns:
-        The photo; where it or a mask cannot be used, why.
+        The photo, or why it or a mask cannot be used.
     """
     reason = "unreadable"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the first frame of an animated file is what we want
+            warnings.simplefilter("ignore")  # about animated files: the first frame is used
             picture = load_picture(folder / file.image)
             height, width = picture.rgb.shape[:2]
             rgb = picture.rgb if picture.alpha is None else rgba_on_white(np.dstack((picture.rgb, picture.alpha)))
@@ -64,7 +64,7 @@ def read_photo(folder: Path, file: PhotoFile, longest: int, count: PixelCount) -
                         f"the picture {width}×{height}: both must have the same size"
                     )
                     return Rejection(reason="mask_size", what=file.image, detail=detail, bad=True)
-                if picture.alpha is not None:  # transparent pixels have no colour to show, whatever a mask says
+                if picture.alpha is not None:  # transparent pixels show nothing, whatever a mask says
                     matte = np.minimum(matte, picture.alpha)
                     if matte.max() < 128:
                         detail = f"nothing of {who} is visible in {file.image}: all of it is transparent"
@@ -88,9 +88,9 @@ def read_photo(folder: Path, file: PhotoFile, longest: int, count: PixelCount) -
 def _masks(
     folder: Path, file: PhotoFile, alpha: np.ndarray | None
 ) -> tuple[int, Iterator[tuple[str, np.ndarray]] | Sequence[tuple[str, np.ndarray]]]:
-    """How many masks a picture has, and whose each is with the mask (H, W) uint8.
+    """The number of a picture's masks, and (subject, (H, W) uint8) of each.
 
-    They are read one after another, as all of them at full size might fill the memory.
+    They are read one by one, as all of them at full size might fill the memory.
     """
     if file.labels:
         numbers, labels = _read_labels(folder / file.labels)
@@ -103,7 +103,7 @@ def _masks(
 
 
 def shrink(pixels: np.ndarray, longest: int) -> np.ndarray:
-    """uint8 (H, W[, 3]) with a longer side of at most `longest` pixels; smaller pictures stay as they are."""
+    """uint8 (H, W[, 3]), reduced to a longer side of at most `longest` pixels."""
     height, width = pixels.shape[:2]
     factor = longest / max(height, width)
     if factor >= 1:
@@ -113,7 +113,7 @@ def shrink(pixels: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _read_labels(path: Path) -> tuple[list[int], np.ndarray]:
-    """The subjects' numbers, and which pixel has which (H, W), of a label map: grey with 8 or 16 bits, or a palette.
+    """The subjects' numbers and the map (H, W) of a label map: grey with 8 or 16 bits, or a palette.
 
     Raises:
         ValueError: not a label map, or one without a subject.
@@ -122,7 +122,7 @@ def _read_labels(path: Path) -> tuple[list[int], np.ndarray]:
     with open_image(path.read_bytes(), repr(str(path))) as image:
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
             raise ValueError(
-                f"{path} is no label map: expected one number per pixel (grey or palette), got {image.mode}. "
+                f"{path} is not a label map: expected one number per pixel (grey or palette), got {image.mode}. "
                 f"For a mask per subject name the files {named}"
             )
         if image.width * image.height > MAX_PIXELS:
@@ -134,8 +134,8 @@ def _read_labels(path: Path) -> tuple[list[int], np.ndarray]:
     if len(numbers) == 1:
         return [1], labels > 0
     if len(numbers) > _SOFT and np.count_nonzero(labels == _VOID) > np.count_nonzero(labels) / 2:
-        raise ValueError(f"{path} is no label map but shows the soft edges of one subject: name it {named}")
+        raise ValueError(f"{path} is not a label map, but shows the soft edges of one subject: name it {named}")
     numbers = [number for number in numbers if number != _VOID]
     if len(numbers) > MOST_SUBJECTS:
-        raise ValueError(f"{path} is no label map: it holds {len(numbers)} numbers, more than {MOST_SUBJECTS}")
+        raise ValueError(f"{path} is not a label map: it holds {len(numbers)} numbers, more than {MOST_SUBJECTS}")
     return numbers, labels

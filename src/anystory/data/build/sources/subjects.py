@@ -2,78 +2,68 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from anystory.data.build.candidates import Candidate, Photo, Rejected, Rejection
-from anystory.data.build.sources.base import Item, PhotoFile, Source, SourceOptions, item_key
-from anystory.data.build.sources.listing import (
-    PICTURES,
-    Captions,
-    check_folder,
-    list_files,
-    mask_of,
-    warn_of_lost_masks,
-)
+from anystory.data.build.sources.base import Item, ItemSource, PhotoFile, SourceOptions, item_key
+from anystory.data.build.sources.captions import Captions
+from anystory.data.build.sources.listing import PICTURES, find_files, left_out_file, nothing_in
+from anystory.data.build.sources.masks import match_masks
+from anystory.data.build.sources.names import subject_name
 from anystory.data.build.sources.stills import read_photo
 from anystory.data.pixels import PixelCount, ReadLimits
 
 __all__ = ["SubjectFolders", "photo_files", "read_photos"]
 
 
-class SubjectFolders(Source[SourceOptions]):
+class SubjectFolders(ItemSource[SourceOptions]):
     """`photos/ann/1.jpg`, `photos/ann/2.jpg`, `photos/bob/…`: an item per folder that holds photos, at any depth.
 
-    `1.mask.png` beside `1.jpg` is its mask. Photos that lie in the source's folder itself are one subject if there are
-    no others, and are left out otherwise.
+    `1.mask.png` beside `1.jpg` is its mask. Photos in the source's folder itself are one subject if there are no
+    others, and are left out otherwise. A subject has its folder's name, without the repeats of kohya's `10_ann woman`.
     """
 
     name = "subjects"
     version = 2
 
-    def items(self) -> Iterator[Item]:
-        check_folder(self.folder, "one folder per subject")
+    def items(self, left_out: list[Rejection] | None = None) -> Iterator[Item]:
+        left_out = [] if left_out is None else left_out
+        pictures, texts = find_files(self.folder, "one folder per subject", PICTURES, left_out)
         captions = Captions(self.folder)
         loose: list[PurePosixPath] = []
         any_yet = False
-        for parent, files in groupby(list_files(self.folder, PICTURES), key=lambda file: file.parent):
+        for parent, group in groupby(pictures, key=lambda file: file.parent):
             if not parent.parts:
-                loose = list(files)
-            elif photos := photo_files(files, parent.name, captions):
+                loose = list(group)
+            elif photos := photo_files(group, subject_name(parent.name), captions, left_out):
                 any_yet = True
                 yield Item(key=item_key(str(parent)), where=str(parent), photos=photos)
-        if loose and any_yet:
-            warnings.warn(
-                f"{len(loose)} pictures that lie in {self.folder} itself are left out: a subject's photos go into a "
-                "folder of their own",
-                stacklevel=2,
-            )
-            return
-        name = self.folder.resolve().name
-        if photos := photo_files(loose, name, captions):
+        if any_yet:
+            reason = f"lies in {self.folder} itself: a subject's photos go into a folder of their own"
+            left_out += [left_out_file("loose", file, f"{file} {reason}") for file in loose]
+        else:
+            name = self.folder.resolve().name
+            if not (photos := photo_files(loose, subject_name(name), captions, left_out)):
+                raise nothing_in(self.folder, "photos", PICTURES, left_out)
             yield Item(key=item_key(name), where=name, photos=photos)
-        elif not any_yet:
-            raise ValueError(f"{self.folder}: no photos in it or in its folders ({' '.join(sorted(PICTURES))})")
+        left_out += captions.lost(texts)
 
     def read(self, item: Item) -> Candidate | Rejected:
         return read_photos(self.folder, item, self.options.longest)
 
 
-def photo_files(files: Iterable[PurePosixPath], subject: str, captions: Captions) -> tuple[PhotoFile, ...]:
+def photo_files(
+    files: Iterable[PurePosixPath], subject: str, captions: Captions, left_out: list[Rejection]
+) -> tuple[PhotoFile, ...]:
     """The photos among `files` of a folder, each of one subject, with the mask that lies beside it."""
-    photos: list[PurePosixPath] = []
-    masks: dict[PurePosixPath, PurePosixPath] = {}
-    for file in files:
-        if owner := mask_of(file):
-            masks[owner[0]] = file
-        else:
-            photos.append(file)
-    warn_of_lost_masks(set(masks) - {file.with_suffix("") for file in photos})
     found = []
-    for file in photos:
-        mask = masks.get(file.with_suffix(""))
+    for file, masks in match_masks(files, left_out).items():
+        own = [masks[who] for who in sorted(masks)]  # the one without a name first
+        mask = own[0] if own else None
+        left_out += [left_out_file("spare_mask", m, f"{m}: {file.name} has the mask {mask} already") for m in own[1:]]
         found.append(
             PhotoFile(
                 image=str(file),
@@ -86,7 +76,7 @@ def photo_files(files: Iterable[PurePosixPath], subject: str, captions: Captions
 
 
 def read_photos(folder: Path, item: Item, longest: int) -> Candidate | Rejected:
-    """Decode an item's photos; those that cannot be used are dropped, and if none is left the item is rejected."""
+    """Decode an item's photos. Those that cannot be used are dropped; if none is left the item is rejected."""
     photos: list[Photo] = []
     dropped: list[Rejection] = []
     count = PixelCount(ReadLimits(), item.where)
@@ -96,8 +86,5 @@ def read_photos(folder: Path, item: Item, longest: int) -> Candidate | Rejected:
             photos.append(photo)
         else:
             dropped.append(photo)
-    if not any(photo.target for photo in photos):
-        first = dropped[0]
-        more = f" (and {len(dropped) - 1} more photos are left out)" if len(dropped) > 1 else ""
-        return Rejected(reason=first.reason, detail=first.detail + more, bad=True, dropped=tuple(dropped))
-    return Candidate(key=item.key, photos=tuple(photos), dropped=tuple(dropped))
+    found = Candidate(key=item.key, photos=()).left_with(photos, dropped)
+    return replace(found, bad=True) if isinstance(found, Rejected) else found[0]

@@ -11,34 +11,34 @@ import numpy as np
 from pydantic import Field
 
 from anystory.data.build.candidates import Candidate, Photo, Rejected
-from anystory.data.build.models import load_model
-from anystory.data.build.sources.base import Options
+from anystory.data.build.sources.base import BuildOptions
+from anystory.subjects.image_models import load_model
 
 __all__ = ["Caption", "CaptionOptions", "caption_from_name"]
 
 _CAMERA = frozenset(("img", "dsc", "dscn", "dscf", "pxl", "mvi", "vid", "photo", "image", "picture", "frame", "scene"))
 
 
-class CaptionOptions(Options):
-    """Who says what a photo shows. A text file or table of the source is always taken first."""
+class CaptionOptions(BuildOptions):
+    """Where captions come from. A text file or table of the source always goes first."""
 
     model: str | None = None
-    """Hub id or folder of a transformers image-to-text model (BLIP, GIT, or one that chats); None: the file's name, or
+    """Hub id or folder of a transformers image-to-text model (BLIP, GIT, or a chat model); None: the file's name, or
     the subjects' names where it has no words."""
     prompt: str = "Describe the picture in one sentence."
-    """What a model that chats is asked."""
+    """For chat models."""
     most_tokens: int = Field(default=60, ge=1, le=1000)
-    """Where the model stops at the latest."""
+    """Most tokens that the model writes."""
     template: str = "{caption}"
-    """Around what was found, for example "a photo of {caption}"; captions from text files stay as they are."""
+    """For example "a photo of {caption}"; captions from text files do not get it."""
 
 
 class Caption:
-    """Gives photos that have none a caption. After `pair` it sees the targets alone, which are all that need one."""
+    """Gives a caption to photos without one. After `pair` these are the targets, the only photos that need one."""
 
     name: ClassVar[str] = "caption"
     version: ClassVar[int] = 1
-    Options: ClassVar[type[Options]] = CaptionOptions
+    Options: ClassVar[type[BuildOptions]] = CaptionOptions
 
     def __init__(self, options: CaptionOptions) -> None:
         if "{caption}" not in options.template:
@@ -48,7 +48,7 @@ class Caption:
 
     def __call__(self, candidate: Candidate) -> list[Candidate] | Rejected:
         photos = tuple(photo if photo.caption else self._captioned(photo) for photo in candidate.photos)
-        return [candidate.with_photos(photos)]
+        return [replace(candidate, photos=photos)]
 
     def _captioned(self, photo: Photo) -> Photo:
         found = self._model(photo.rgb) if self._model else caption_from_name(photo)
@@ -56,7 +56,7 @@ class Caption:
 
 
 def caption_from_name(photo: Photo) -> str:
-    """The words of the file's name; of names that cameras give (`IMG_2034`) the subjects' names instead."""
+    """The words of the file's name, or of a camera's name (`IMG_2034`) the subjects' names."""
     stem = PurePosixPath(photo.name.partition("@")[0]).stem
     words = [word for word in re.split(r"[\W_\d]+", stem) if word]
     if all(len(word) < 2 or word.lower() in _CAMERA for word in words):
@@ -66,7 +66,7 @@ def caption_from_name(photo: Photo) -> str:
 
 
 class _Captioner:
-    """An image-to-text model; always gives the same words for the same picture."""
+    """An image-to-text model, without sampling: the same words for the same picture."""
 
     def __init__(self, model: str, options: CaptionOptions) -> None:
         self.options = options

@@ -1,4 +1,4 @@
-"""Step `compare`: pairs that are too alike teach copying, pairs that are too different show somebody else."""
+"""Step `compare`: pairs that are too alike teach copying, pairs that are too different show another subject."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from pydantic import Field
 
 from anystory.data.build.candidates import Candidate, Photo, Rejected, Rejection
 from anystory.data.build.similarity import CutoutSimilarity, ModelSimilarity, Similarity
-from anystory.data.build.sources.base import Options
+from anystory.data.build.sources.base import BuildOptions
 
 __all__ = ["Compare", "CompareOptions"]
 
 
-class CompareOptions(Options):
-    """By what a target and its references are compared, and how alike they may be."""
+class CompareOptions(BuildOptions):
+    """How a target and its references are compared, and how alike they may be."""
 
     model: str | None = None
     """Hub id or folder of a transformers image model, such as CLIP or DINOv2; None compares hashes and colours."""
     alike: float | None = Field(default=None, ge=0, le=1)
-    """References that are more alike than this are left out; None: what suits the way of comparing, 1: never."""
+    """More alike references are left out; None: the default of the way of comparing, 1: never."""
     different: float | None = Field(default=None, ge=0, le=1)
-    """References that are less alike than this are left out; None: what suits the way of comparing, 0: never."""
+    """Less alike references are left out; None: the default of the way of comparing, 0: never."""
 
 
 class Compare:
-    """Leaves out references; a sample of which a subject keeps none is rejected."""
+    """Leaves out references; a sample in which a subject keeps none is rejected."""
 
     name: ClassVar[str] = "compare"
     version: ClassVar[int] = 1
-    Options: ClassVar[type[Options]] = CompareOptions
+    Options: ClassVar[type[BuildOptions]] = CompareOptions
 
     def __init__(self, options: CompareOptions) -> None:
         self.options = options
@@ -68,7 +68,7 @@ class Compare:
             return Rejection(reason="too_alike", what=what, detail=detail)
         if likeness.subject < self._different:
             detail = (
-                f"{photo.name} seems to show somebody else than {target.name} "
+                f"{photo.name} seems to show another subject than {target.name} "
                 f"({likeness.subject:.2f}, less than {self._different:g})"
             )
             return Rejection(reason="too_different", what=what, detail=detail)

@@ -1,30 +1,32 @@
-"""Step `filter`: photos that are too small, blurred, or there twice, and subjects that are too small or too large."""
+"""Step `filter`: leaves out small, blurred and repeated photos, and those with too small or too large subjects."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+import cv2
 import numpy as np
 from pydantic import Field
 
 from anystory.data.build.candidates import Candidate, Photo, Rejected, Rejection
-from anystory.data.build.measures import Look, look, same_look, sharpness
-from anystory.data.build.sources.base import Options
-from anystory.data.build.steps.base import without
+from anystory.data.build.fingerprints import ImageFingerprint
+from anystory.data.build.sources.base import BuildOptions
 from anystory.subjects.prepare import matte_box
 
-__all__ = ["Filter", "FilterOptions"]
+__all__ = ["Filter", "FilterOptions", "sharpness"]
+
+_SHARPNESS_SIDE = 512
 
 
-class FilterOptions(Options):
-    """What a photo must keep to."""
+class FilterOptions(BuildOptions):
+    """What a photo must fulfil."""
 
     least_side: int = Field(default=256, ge=1)
     """The shorter side of the file, in pixels."""
     least_sharpness: float = Field(default=20.0, ge=0)
-    """`measures.sharpness` of the part that shows the subjects; 0 lets everything through."""
+    """`sharpness` of the part that shows the subjects; 0 accepts everything."""
     duplicate_bits: int = Field(default=3, ge=-1, le=16)
-    """Photos of one item that look the same (`measures.same_look`) are one; -1 keeps them all."""
+    """Of matching photos of one item (`ImageFingerprint.matches`) the first stays; -1 keeps all."""
     least_subject: float = Field(default=0.02, ge=0, le=1)
     """The share of the picture that each subject covers at least,"""
     most_subject: float = Field(default=0.95, gt=0, le=1)
@@ -36,7 +38,7 @@ class Filter:
 
     name: ClassVar[str] = "filter"
     version: ClassVar[int] = 1
-    Options: ClassVar[type[Options]] = FilterOptions
+    Options: ClassVar[type[BuildOptions]] = FilterOptions
 
     def __init__(self, options: FilterOptions) -> None:
         self.options = options
@@ -44,21 +46,20 @@ class Filter:
     def __call__(self, candidate: Candidate) -> list[Candidate] | Rejected:
         photos: list[Photo] = []
         dropped: list[Rejection] = []
-        looks: list[Look] = []
+        seen: list[ImageFingerprint] = []
+        bits = self.options.duplicate_bits
         for photo in candidate.photos:
-            seen = look(photo.rgb)
-            twin = next(
-                (i for i, other in enumerate(looks) if same_look(other, seen, self.options.duplicate_bits)), None
-            )
+            fingerprint = ImageFingerprint.of(photo.rgb)
+            twin = next((i for i, other in enumerate(seen) if other.matches(fingerprint, bits)), None)
             found = self._fault(photo)
             if found is None and twin is not None:
                 found = "duplicate", f"{photo.name} shows the same as {photos[twin].name}"
             if found is None:
                 photos.append(photo)
-                looks.append(seen)
+                seen.append(fingerprint)
             else:
                 dropped.append(Rejection(reason=found[0], what=photo.name, detail=found[1]))
-        return without(candidate, photos, dropped)
+        return candidate.left_with(photos, dropped)
 
     def _fault(self, photo: Photo) -> tuple[str, str] | None:
         """(reason, sentence) of the first thing that is wrong with the photo by itself."""
@@ -78,16 +79,27 @@ class Filter:
                 return "subject_large", f"{who}, more than {options.most_subject:.1%}"
         measured = sharpness(_part(photo.rgb, mattes))
         if measured < options.least_sharpness:
-            return (
-                "blurred",
-                f"{photo.name} is blurred: sharpness {measured:.1f}, less than {options.least_sharpness:g}",
-            )
+            least = f"{options.least_sharpness:g}"
+            return "blurred", f"{photo.name} is blurred: sharpness {measured:.1f}, less than {least}"
         return None
 
 
 def _part(rgb: np.ndarray, mattes: list[np.ndarray]) -> np.ndarray:
-    """The smallest part of the picture that holds all subjects: a soft background is no blur."""
+    """The smallest part of the picture that holds all subjects: their background may be soft."""
     if not mattes:
         return rgb
     left, top, right, bottom = matte_box(np.maximum.reduce(mattes))
     return rgb[top:bottom, left:right]
+
+
+def sharpness(rgb: np.ndarray) -> float:
+    """Variance of the Laplacian of the brightness (0…255): under about 20 for blurred photographs.
+
+    Args:
+        rgb: (H, W, 3) uint8; measured on a copy with a longer side of at most 512, so that the size does not matter.
+    """
+    factor = _SHARPNESS_SIDE / max(rgb.shape[:2])
+    if factor < 1:
+        size = max(round(rgb.shape[1] * factor), 1), max(round(rgb.shape[0] * factor), 1)
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
 
 from anystory.data.build.candidates import Candidate, Photo, Rejected
-from anystory.data.build.sources.base import Options
-from anystory.data.evenly import evenly
+from anystory.data.build.sources.base import BuildOptions
 from anystory.data.records import MOST_SUBJECTS
+from anystory.data.sources import evenly
 
 __all__ = ["Pair", "PairOptions"]
 
 
-class PairOptions(Options):
-    """How many samples an item gives, and of how many photos each."""
+class PairOptions(BuildOptions):
+    """How many samples an item gives, and how many photos each has."""
 
     targets: int | None = Field(default=None, ge=1)
-    """Of an item at most so many photos become a target, spread over them; None: each does once."""
+    """At most this many photos of an item become targets, evenly spread; None: all."""
     references: int = Field(default=4, ge=1)
-    """At most so many references for each subject."""
+    """Most references of each subject."""
     per_target: int = Field(default=1, ge=1)
-    """So many samples with the same target and different references, as far as there are photos."""
+    """Samples with the same target and different references, as far as there are photos."""
     same_picture: bool = False
     """Cut the reference of a subject without another photo out of the target, as the paper does for stage 2."""
 
 
 class Pair:
-    """Photos of an item to samples: each with a target, and references from other photos."""
+    """Makes samples of an item's photos: each a target with references from other photos."""
 
     name: ClassVar[str] = "pair"
     version: ClassVar[int] = 1
-    Options: ClassVar[type[Options]] = PairOptions
+    Options: ClassVar[type[BuildOptions]] = PairOptions
 
     def __init__(self, options: PairOptions) -> None:
         self.options = options
@@ -42,7 +42,7 @@ class Pair:
     def __call__(self, candidate: Candidate) -> list[Candidate] | Rejected:
         unmasked = next((p.name for p in candidate.photos if any(i.matte is None for i in p.instances)), None)
         if unmasked is not None:
-            detail = f"{unmasked} has no mask when it is paired: put the step `segment` before `pair`"
+            detail = f"{unmasked} has no mask: put the step `segment` before `pair`"
             return Rejected(reason="no_mask", detail=detail, bad=True)
         made: list[Candidate] = []
         lacking: list[str] = []
@@ -57,21 +57,22 @@ class Pair:
             if alone and not self.options.same_picture:
                 lacking.append(f"{', '.join(alone)} in {target.name}")
                 continue
-            for number in range(self.options.per_target):
-                references = tuple(self._choose(photos, number) for photos in found)
-                if number and not any(references):
-                    break
-                if number and any(photos and not chosen for photos, chosen in zip(found, references, strict=True)):
-                    break
-                made.append(replace(candidate, photos=(target,), references=references, dropped=()))
+            for references in self._references(found):
+                made.append(replace(candidate, photos=(target,), references=references, dropped=()))  # noqa: PERF401
         if not made:
-            return Rejected(
-                reason="one_photo",
-                detail=f"no other photo of {'; '.join(lacking)}: a pair needs two photos of each subject",
-            )
+            detail = f"no other photo of {'; '.join(lacking)}: a pair needs two photos of each subject"
+            return Rejected(reason="one_photo", detail=detail)
         made = [replace(one, key=f"{candidate.key}-{number:03d}") for number, one in enumerate(made)]
-        made[0] = replace(made[0], dropped=candidate.dropped)
-        return made
+        return [replace(made[0], dropped=candidate.dropped), *made[1:]]
+
+    def _references(self, found: list[list[Photo]]) -> Iterator[tuple[tuple[Photo, ...], ...]]:
+        """Of each sample of a target its subjects' references; the photos may suffice for fewer samples than wanted."""
+        for number in range(self.options.per_target):
+            references = tuple(self._choose(photos, number) for photos in found)
+            lacks = any(photos and not chosen for photos, chosen in zip(found, references, strict=True))
+            if number and (lacks or not any(references)):
+                return
+            yield references
 
     def _choose(self, photos: Sequence[Photo], number: int) -> tuple[Photo, ...]:
         """The references of a target's sample `number`: no photo serves two samples of a target."""

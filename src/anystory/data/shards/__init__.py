@@ -1,0 +1,1 @@
+"""Folders of tar files: their layout, index, writing and reading."""

@@ -1,0 +1,1 @@
+"""Data sets as training takes them: an endless stream of samples, and a cache of what frozen encoders make of it."""

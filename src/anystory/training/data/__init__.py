@@ -1,0 +1,1 @@
+"""Samples as the stages take them."""

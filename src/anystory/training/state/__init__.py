@@ -1,0 +1,1 @@
+"""What a run changes: weights, optimizer, averages, and their checkpoints."""
