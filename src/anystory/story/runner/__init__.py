@@ -1,0 +1,1 @@
+"""A story's panels drawn into a book, and drawn again."""
