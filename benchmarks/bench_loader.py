@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from anystory.data.storyworld_writer import write_storyworld
-from anystory.training.loader_speed import loader_speed
+from anystory.training.data.loader_speed import loader_speed
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def report() -> SpeedReport:
-    return measure_speed(device=CPU, sizes=TINY, subjects=[0, 1, 2], rounds=2, steps=3, plain=True)
+    return measure_speed(device=CPU, sizes=TINY, subjects=[0, 1, 2], rounds=2, steps=3, plain=True, turn=0.001)
 
 
 def test_every_case_is_measured_against_the_stock_step(report):

@@ -13,17 +13,17 @@ import pytest
 import torch
 from rich.console import Console
 
+from anystory.evaluation.bench.bar import Bar
 from anystory.evaluation.bench.show import as_json, show_training
 from anystory.evaluation.bench.training import (
     LOADER_BAR,
     STEP_BAR,
-    TrainingBar,
     TrainingReport,
     measure_training,
 )
 from anystory.evaluation.bench.training_steps import StageSteps, settings_in_turn, steps_clock
-from anystory.training.components import LOADERS, ModelFolder
-from anystory.training.devices import make_accelerator
+from anystory.training.launch.devices import make_accelerator
+from anystory.training.model.components import LOADERS, ModelFolder
 from anystory.training.recipe import Recipe
 from anystory.training.stages import build_stage
 from training.conftest import TINY
@@ -100,7 +100,7 @@ def test_several_threads_are_timed_by_the_clock(report: TrainingReport) -> None:
 
 def test_a_bar_is_met_from_its_own_side() -> None:
     def met(value: float, at_least: bool) -> bool:
-        return TrainingBar(name="", value=value, limit=2, at_least=at_least).met
+        return Bar(name="", value=value, limit=2, at_least=at_least).met
 
     assert [met(1, True), met(2, True), met(3, True)] == [False, True, True]
     assert [met(1, False), met(2, False), met(3, False)] == [True, True, False]
@@ -162,3 +162,16 @@ def test_compiled_blocks_are_a_setting_of_their_own() -> None:
 def test_what_cannot_be_measured_is_refused(recipe: Recipe, model: Path, changes, message) -> None:
     with pytest.raises(ValueError, match=message):
         measure_training(recipe, **({"model": str(model)} | changes))
+
+
+def test_targets_of_a_sample_are_pictures_too(recipe: Recipe, model: Path) -> None:
+    config = recipe.stages["encoder"]
+    several = config.model_copy(
+        update={"batch_size": 2, "optimizer": "muon", "options": {**config.options, "targets": 3}}
+    )
+    recipe = recipe.model_copy(update={"stages": {**recipe.stages, "encoder": several}})
+    found = measure_training(recipe, model=str(model), stages=["encoder"], rounds=1, steps=1)
+    (stage,) = found.stages
+    assert stage.settings[1].name == "+ optimizer muon"
+    for row in [*stage.settings, stage.whole]:
+        assert row.samples == pytest.approx(2 * 3 / row.seconds)

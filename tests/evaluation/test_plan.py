@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from anystory.cli import app
-from anystory.evaluation.plan.estimate import GIB, count, estimate, memory_of
-from anystory.evaluation.plan.meter import Meter
-from anystory.training.components import ModelFolder
-from anystory.training.devices import forward_pass, quick_attention
+from anystory.evaluation.plan.estimate import Counted, count, estimate
+from anystory.evaluation.plan.memory import GIB, Load, Machines, Memory, advice
+from anystory.evaluation.plan.meta import meta_stage
+from anystory.evaluation.plan.meter import LikeAGpu, Meter
+from anystory.training.data.stream import collate
+from anystory.training.launch.devices import forward_pass, quick_attention
+from anystory.training.model.components import ModelFolder
 from anystory.training.recipe import Recipe, StageConfig
 from anystory.training.stages import build_stage
-from anystory.training.stream import collate
-from training.sdxl_base import recipe_on, write_base
+from training.sdxl_base import SIZES, recipe_on, write_base
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +86,17 @@ def test_counted_is_what_a_real_batch_needs(base: Path, tmp_path: Path, name: An
     assert counted.flops == pytest.approx(meter.flops, rel=0.1)
 
 
-def test_recomputing_keeps_less_and_computes_more(base: Path) -> None:
+@cache
+def plain_and_again(base: Path, name: Any) -> tuple[Counted, Counted]:
+    """A stage's step as it is, and with blocks recomputed."""
     plain, again = (
-        count(recipe_with(base, gradient_checkpointing=choice), "encoder", batch_size=2) for choice in (False, True)
+        count(recipe_with(base, gradient_checkpointing=choice), name, batch_size=2) for choice in (False, True)
     )
+    return plain, again
+
+
+def test_recomputing_keeps_less_and_computes_more(base: Path) -> None:
+    plain, again = plain_and_again(base, "encoder")
     assert again.kept_bytes < 0.6 * plain.kept_bytes
     assert again.peak_bytes < plain.peak_bytes
     assert again.forward_flops == plain.forward_flops
@@ -96,10 +106,22 @@ def test_recomputing_keeps_less_and_computes_more(base: Path) -> None:
 @pytest.mark.parametrize("name", ["encoder", "router"])
 def test_recomputed_blocks_are_forgotten_one_by_one(base: Path, name: Any) -> None:
     """The backward pass holds one block's insides at a time: a reference to any would keep the lot."""
-    plain, again = (
-        count(recipe_with(base, gradient_checkpointing=choice), name, batch_size=2) for choice in (False, True)
-    )
+    plain, again = plain_and_again(base, name)
     assert again.peak_bytes < 0.7 * plain.peak_bytes
+
+
+def test_shared_projections_are_counted_as_the_fewer_parameters_that_they_are(base: Path) -> None:
+    weights, flops, pairs = {}, {}, 0
+    for kind in ("shared", "separate"):
+        recipe = recipe_with(base)
+        recipe = recipe.model_copy(update={"adapter": recipe.adapter.model_copy(update={"map_projections": kind})})
+        plan = estimate(recipe, "router", Machines(), batch_size=1, samples=100)
+        weights[kind], flops[kind] = plan.trained_parameters, plan.counted.flops
+        adapter = meta_stage(recipe, "router", LikeAGpu(False)).adapter
+        assert weights[kind] == sum(parameter.numel() for parameter in adapter.stage_parameters("router").values())
+        pairs = sum((layer.dim + 1 + SIZES["routing_dim"]) * SIZES["router_dim"] for layer in adapter.layers)
+    assert weights["separate"] - weights["shared"] == pairs
+    assert flops["shared"] < flops["separate"]
 
 
 def test_flops_are_torchs() -> None:
@@ -113,39 +135,51 @@ def test_flops_are_torchs() -> None:
 
 def test_memory_by_hand() -> None:
     config = StageConfig(batch_size=1, learning_rate=1e-4)
-    whole = memory_of(config, 1000, 500, 77, 4, "ddp")
+
+    def memory(gpus: int, strategy: Any = "ddp", **settings: Any) -> Memory:
+        machines = Machines(gpus=gpus, strategy=strategy)
+        load = Load(config=config, trained=1000, frozen_bytes=500, activations=77, machines=machines)
+        return load.changed(**settings).memory()
+
+    whole = memory(4)
     assert (whole.weights, whole.gradients, whole.optimizer, whole.average) == (4000, 4000, 8000, 4000)
     assert whole.total == 500 + 20_000 + 77 + whole.reserve
-    cut = memory_of(config, 1000, 500, 77, 4, "fsdp2")
+    cut = memory(4, "fsdp2")
     assert (cut.weights, cut.gradients, cut.optimizer, cut.average) == (1000, 1000, 2000, 1000)
-    zero = memory_of(config, 1000, 500, 77, 4, "zero2")
-    assert (zero.weights, zero.gradients, zero.optimizer, zero.average) == (4000, 1000, 2000, 4000)
-    eight = memory_of(config.model_copy(update={"optimizer": "adamw8bit"}), 1000, 500, 77, 1, "ddp")
+    eight = memory(1, optimizer="adamw8bit")
     assert eight.optimizer == 2031, "a byte for each moment, and four for each 256 of them"
-    masters = memory_of(config.model_copy(update={"masters": "cpu"}), 1000, 500, 77, 1, "ddp")
+    masters = memory(1, masters="cpu")
     assert (masters.weights, masters.gradients, masters.optimizer, masters.average) == (2000, 0, 0, 0)
     assert masters.main_memory == 20_000
 
 
+def test_an_average_that_is_off_stays_off() -> None:
+    """Moving it into main memory would free nothing."""
+    config = StageConfig(batch_size=1, learning_rate=1e-4, ema="off")
+    load = Load(config=config, trained=10**9, frozen_bytes=0, activations=0, machines=Machines(memory_gb=1))
+    assert not any("ema" in said for said in advice(load))
+    assert any("ema" in said for said in advice(load.changed(ema="device")))
+
+
 def test_a_plan_says_what_to_change_until_it_fits(base: Path) -> None:
     recipe = recipe_with(base, global_batch=16)
-    fitting = estimate(recipe, "encoder", gpus=2, samples=160)
+    fitting = estimate(recipe, "encoder", Machines(gpus=2), samples=160)
     assert fitting.fits
     assert fitting.advice == []
     assert (fitting.accumulation, fitting.steps) == (4, 10)
     by_hand = fitting.counted.flops / 2 * 160 / (2 * 312e12 * 0.35) / 3600
     assert fitting.hours == pytest.approx(by_hand)
     needed = fitting.memory.total / GIB
-    tight = estimate(recipe, "encoder", gpus=2, samples=160, memory_gb=(needed - 0.001) / 0.97)
+    tight = estimate(recipe, "encoder", Machines(gpus=2, memory_gb=(needed - 0.001) / 0.97), samples=160)
     assert not tight.fits
     assert tight.advice[0].startswith("gradient_checkpointing")
 
 
 def test_eight_bits_are_for_weights_that_are_whole(base: Path) -> None:
     with pytest.raises(ValueError, match="'adamw8bit' knows no weights in pieces: say --strategy ddp"):
-        estimate(recipe_with(base, optimizer="adamw8bit"), "encoder", gpus=2, strategy="fsdp2", samples=16)
+        estimate(recipe_with(base, optimizer="adamw8bit"), "encoder", Machines(gpus=2, strategy="fsdp2"), samples=16)
     plain, eight = (
-        estimate(recipe_with(base, optimizer=name), "encoder", gpus=2, samples=16, memory_gb=0.001)
+        estimate(recipe_with(base, optimizer=name), "encoder", Machines(gpus=2, memory_gb=0.001), samples=16)
         for name in ("adamw", "adamw8bit")
     )
     assert any("fsdp2" in said for said in plain.advice)
@@ -168,4 +202,7 @@ def test_the_command_prints_and_gives_json(base: Path, tmp_path: Path) -> None:
     assert plan["memory"]["total"] > plan["memory"]["activations"] > 0
     refused = CliRunner().invoke(app, ["train", "plan", str(file), "--strategy", "magic"])
     assert refused.exit_code == 2
-    assert "--strategy is one of" in refused.output
+    assert "--strategy is one of ddp, fsdp2" in refused.output
+    refused = CliRunner().invoke(app, ["train", "plan", str(file), "--strategy", "zero2"])
+    assert refused.exit_code == 2
+    assert "zero2.yaml is FSDP2 that keeps the weights together" in " ".join(refused.output.split())

@@ -6,7 +6,6 @@ Shapes: N subjects, rows = 2 with guidance: [unconditional; conditional].
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any, cast
@@ -15,11 +14,12 @@ import torch
 from torch import Tensor
 
 from anystory.evaluation.bench.networks import Networks
+from anystory.models.attention import project_context
 from anystory.models.conditioning import SubjectConditioning
 from anystory.models.encoders import EncodedSubjects, encode_slots
-from anystory.models.fast_paths import ALL, FastPaths
-from anystory.models.owners import PixelGroup
+from anystory.models.gates import Argmax, Decision, Gate, PixelGroup
 from anystory.models.reference_net import ReferenceNet
+from anystory.models.router import Size
 
 GUIDED_ROWS = 2
 
@@ -35,26 +35,26 @@ def even_groups(subjects: int, pixels: int, foreground: float, device: torch.dev
     )
 
 
-@dataclass(kw_only=True, eq=False)
-class EvenConditioning(SubjectConditioning):
-    """One sample whose owners are laid out in advance, whatever the router says.
+class EvenGate(Gate):
+    """Pixel groups of one sample that are laid out in advance, whatever the router says.
 
     The router's work is done all the same. On the meta device there is no decision to read; on others a random
     router would give all pixels to one slot.
+
+    Args:
+        foreground: Share of the pixels that belong to subjects.
     """
 
-    foreground: float = 0.5
-    """Share of the pixels that belong to subjects."""
+    def __init__(self, foreground: float) -> None:
+        self.foreground = foreground
+        self._groups: dict[Size, tuple[PixelGroup, ...]] = {}  # built once: the bench measures the method
 
-    def owners(self, layer: str, pixels: int) -> tuple[PixelGroup, ...]:
-        device = self.encoded.tokens.device
-        # Built once: the bench measures the method, not its layout.
-        return self.cached(
-            f"even {pixels}", lambda: even_groups(self.encoded.num_subjects, pixels, self.foreground, device)
-        )
-
-    def reads_references(self, gate: Tensor) -> bool:
-        return self.foreground > 0
+    def __call__(self, logits: Tensor, noise: dict[Size, Tensor]) -> Decision:
+        decision, (slots, height, width) = Argmax()(logits, noise), logits.shape[1:]
+        if (height, width) not in self._groups:
+            self._groups[height, width] = even_groups(slots - 1, height * width, self.foreground, logits.device)
+        decision.groups = self._groups[height, width]
+        return decision
 
 
 def encoded_subjects(networks: Networks, subjects: int, projected: bool) -> EncodedSubjects:
@@ -80,9 +80,9 @@ def encoded_subjects(networks: Networks, subjects: int, projected: bool) -> Enco
     return adapter.project(encoded) if projected else encoded
 
 
-def conditioning(encoded: EncodedSubjects, paths: FastPaths = ALL, foreground: float = 0.5) -> EvenConditioning:
-    """What a guided call on these subjects carries."""
-    return EvenConditioning(encoded=encoded, guidance=True, fast=paths, foreground=foreground)
+def conditioning(encoded: EncodedSubjects, fast: bool = True, foreground: float = 0.5) -> SubjectConditioning:
+    """What a guided call on these subjects carries; `foreground` is the share of the pixels that belong to them."""
+    return SubjectConditioning(encoded=encoded, gate=EvenGate(foreground), guidance=True, fast=fast)
 
 
 def unet_call(
@@ -126,15 +126,30 @@ def encode_call(networks: Networks, subjects: int, net: ReferenceNet | None = No
         hidden = networks.image_encoder(images, output_hidden_states=True).hidden_states[-2]
         latents = cast(Any, networks.vae.encode(pictures)).latent_dist.mode()
         features = (net or adapter.reference_net)(latents, masks)
+        tokens = encode_slots(adapter.subject_qformer, hidden[None, :-1], hidden[-1:], present)
         encoded = EncodedSubjects(
-            tokens=encode_slots(adapter.subject_qformer, hidden[None, :-1], hidden[-1:], present),
-            routing=encode_slots(adapter.routing_qformer, hidden[None, :-1], hidden[-1:], present).squeeze(2),
+            tokens=tokens,
+            routing=adapter.routing_of(tokens, lambda own: encode_slots(own, hidden[None, :-1], hidden[-1:], present)),
             features={layer: value[None] for layer, value in features.items()},
             present=present,
         )
         return encoded if net is not None else adapter.project(encoded)
 
     return encode
+
+
+def prompt_call(networks: Networks) -> Callable[[], Any]:
+    """The prompt's keys and values in every cross-attention, with guidance: what the fast form does once."""
+    sizes = networks.sizes
+    shape = (GUIDED_ROWS, sizes.text_tokens, sizes.adapter.token_dim)
+    text = torch.randn(shape, device=networks.device, dtype=networks.dtype)
+    layers: list[Any] = [networks.unet.get_submodule(layer.cross_attention) for layer in networks.adapter.layers]
+
+    def project() -> None:
+        for layer in layers:
+            project_context(layer, text)
+
+    return project
 
 
 def decode_call(networks: Networks) -> Callable[[], Any]:

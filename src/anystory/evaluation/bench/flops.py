@@ -6,7 +6,7 @@ elementwise work, norms and moving memory are not in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from anystory.evaluation.bench import calls
+from anystory.evaluation.bench.bar import Bar
 from anystory.evaluation.bench.ip_adapter import ip_adapter_call, ip_adapter_encode_call, ip_adapter_installed
 from anystory.evaluation.bench.networks import SDXL, Networks, Sizes
-from anystory.models.fast_paths import ALL, PLAIN
 from anystory.models.reference_net import ReferenceNet
 
 _BARS = {
@@ -24,6 +24,7 @@ _BARS = {
     2: (0.02, 0.03, 0.02),
     6: (0.025, 0.06, 0.02),
 }
+_PROMPT_AGAIN = "fast, prompt in every step"
 _REFERENCE_NET_BAR = 0.82
 _REFERENCE_NET_PARAMETERS_BAR = 2.00e9
 
@@ -63,20 +64,6 @@ class ReferenceNetCost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bar:
-    """A promise and what was counted."""
-
-    name: str
-    value: float
-    limit: float
-
-    @property
-    def met(self) -> bool:
-        """Whether the value keeps the promise."""
-        return self.value <= self.limit
-
-
-@dataclass(frozen=True, kw_only=True)
 class FlopReport:
     """Everything that `anystory bench flops` prints."""
 
@@ -88,6 +75,8 @@ class FlopReport:
     """Share of the pixels that belong to subjects."""
     torch: str
     stock: PictureCost
+    stock_keeping: PictureCost
+    """The stock pipeline, if it kept the prompt's keys and values from the first step on, as the fast form does."""
     rows: list[PictureCost]
     reference_net: ReferenceNetCost
     bars: list[Bar]
@@ -109,14 +98,14 @@ def count_flops(
     foreground: float = 0.5,
     progress: Callable[[str], None] = lambda _: None,
 ) -> FlopReport:
-    """Counts stock, plain, fast and IP-Adapter-Plus for every N.
+    """Counts stock, plain, fast with the prompt projected once and in every step, and IP-Adapter-Plus for every N.
 
     Args:
         sizes: of the model.
         subjects: every N ≥ 0 to count; N = 0 is the stock pipeline.
         steps: sampling steps of a picture, each with guidance.
         foreground: share of the pixels that belong to subjects, split evenly.
-        progress: is told what is counted next.
+        progress: called with the name of what is counted next.
 
     Raises:
         ValueError: a number outside its range.
@@ -131,28 +120,15 @@ def count_flops(
     networks = Networks(sizes=sizes, device=torch.device("meta"))
     progress("stock")
     around = count(calls.decode_call(networks)) + count(calls.text_call(networks))
-    stock_step = count(calls.unet_call(networks))
+    stock_step, prompt = count(calls.unet_call(networks)), count(calls.prompt_call(networks))
     stock = _cost("stock", 0, 0, stock_step, stock_step, steps, around, None)
+    stock_keeping = _cost("stock, prompt kept", 0, 0, stock_step, stock_step - prompt, steps, around, None)
     reference_net, whole_net = _reference_net(networks)
     rows = []
     for number in wanted:
-        if number == 0:  # the pipeline hands over to diffusers before any of our code runs
-            rows += [_cost(method, 0, 0, stock_step, stock_step, steps, around, stock) for method in ("plain", "fast")]
-            continue
         progress(f"N = {number}")
-        for method, paths, net in (("plain", PLAIN, whole_net), ("fast", ALL, None)):
-            encoded = calls.encoded_subjects(networks, number, projected=paths.reuse)
-            carried = {"subject_conditioning": calls.conditioning(encoded, paths, foreground)}
-            step = calls.unet_call(networks, cross_attention_kwargs=carried)
-            with networks.adapter.installed_on(networks.unet):
-                first = count(step)
-                later = count(step) if paths.reuse else first
-            encode = count(calls.encode_call(networks, number, net))
+        for method, encode, first, later in _counted(networks, whole_net, number, foreground, stock_step, prompt):
             rows.append(_cost(method, number, encode, first, later, steps, around, stock))
-        with ip_adapter_installed(networks):
-            step_flops = count(ip_adapter_call(networks, number))
-        encode = count(ip_adapter_encode_call(networks, number))
-        rows.append(_cost("IP-Adapter-Plus", number, encode, step_flops, step_flops, steps, around, stock))
     return FlopReport(
         model=sizes.name,
         picture=sizes.picture,
@@ -160,10 +136,34 @@ def count_flops(
         foreground=foreground,
         torch=torch.__version__,
         stock=stock,
+        stock_keeping=stock_keeping,
         rows=rows,
         reference_net=reference_net,
-        bars=_bars(rows, reference_net) if sizes == SDXL else [],
+        bars=_bars(rows, stock_keeping, reference_net) if sizes == SDXL else [],
     )
+
+
+def _counted(
+    networks: Networks, whole_net: ReferenceNet, number: int, foreground: float, stock_step: int, prompt: int
+) -> Iterator[tuple[str, int, int, int]]:
+    """Each method with N subjects, and its FLOPs: of encoding, of the first step, of every later one."""
+    if number == 0:  # the pipeline hands over to diffusers before any of our code runs
+        yield from ((method, 0, stock_step, stock_step) for method in ("plain", "fast"))
+        return
+    for method, fast, net in (("plain", False, whole_net), ("fast", True, None)):
+        encoded = calls.encoded_subjects(networks, number, projected=fast)
+        carried = {"subject_conditioning": calls.conditioning(encoded, fast, foreground)}
+        step = calls.unet_call(networks, cross_attention_kwargs=carried)
+        with networks.adapter.installed_on(networks.unet):
+            first = count(step)
+            later = count(step) if fast else first
+        encode = count(calls.encode_call(networks, number, net))
+        yield method, encode, first, later
+        if method == "fast":
+            yield _PROMPT_AGAIN, encode, first, later + prompt
+    with ip_adapter_installed(networks):
+        step_flops = count(ip_adapter_call(networks, number))
+    yield "IP-Adapter-Plus", count(ip_adapter_encode_call(networks, number)), step_flops, step_flops
 
 
 def _cost(
@@ -203,15 +203,24 @@ def _reference_net(networks: Networks) -> tuple[ReferenceNetCost, ReferenceNet]:
     )
 
 
-def _bars(rows: list[PictureCost], reference_net: ReferenceNetCost) -> list[Bar]:
+def _bars(rows: list[PictureCost], stock_keeping: PictureCost, reference_net: ReferenceNetCost) -> list[Bar]:
+    again = {row.subjects: row for row in rows if row.method == _PROMPT_AGAIN}
     bars = []
     for row in rows:
         if row.method != "fast" or row.subjects not in _BARS:
             continue
         step, picture, second = _BARS[row.subjects]
+        name = f"picture with encoding, N = {row.subjects}"
+        alike = row.picture / stock_keeping.picture - 1
         bars += [
             Bar(name=f"step, N = {row.subjects}", value=row.step_over_stock, limit=step),
-            Bar(name=f"picture with encoding, N = {row.subjects}", value=row.picture_over_stock, limit=picture),
+            Bar(name=name, value=row.picture_over_stock, limit=picture),
+            Bar(
+                name=f"{name}, prompt in every step",
+                value=again[row.subjects].picture_over_stock,
+                limit=picture,
+            ),
+            Bar(name=f"{name}, if the stock pipeline kept its prompt too", value=alike, limit=picture),
             Bar(name=f"second picture, N = {row.subjects}", value=row.second_over_stock, limit=second),
         ]
     return [

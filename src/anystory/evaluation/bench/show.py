@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from anystory.evaluation.bench.flops import Bar, FlopReport
-from anystory.evaluation.bench.speed import SpeedReport, Timing
+from anystory.evaluation.bench.bar import Bar
+from anystory.evaluation.bench.flops import FlopReport
+from anystory.evaluation.bench.speed import SpeedReport
+from anystory.evaluation.bench.timing import Timing
 
 if TYPE_CHECKING:
-    from anystory.evaluation.bench.training import StageTiming, TrainingReport
+    from anystory.evaluation.bench.training import StageTiming, StepTiming, TrainingReport
 
 _TERA = 1e12
 
 
-def as_json(report: FlopReport | SpeedReport | TrainingReport) -> str:
+def as_json(report: Any) -> str:
     """The whole report; a count is in FLOPs, a share is a fraction, seconds are seconds, memory is bytes."""
     values: dict[str, Any] = asdict(report)
-    if not isinstance(report, SpeedReport):
+    if hasattr(report, "bars"):
         values["bars"] = [asdict(bar) | {"met": bar.met} for bar in report.bars]
     return json.dumps(values, indent=1) + "\n"
 
 
 def show_flops(report: FlopReport, console: Console) -> None:
     """Prints costs, ReferenceNet and bars."""
-    table = _table(
+    table = new_table(
         f"{report.model}, {report.picture} × {report.picture}, {report.steps} steps with guidance, "
         f"{report.foreground:.0%} of the pixels foreground; TFLOP, and what is added to the stock pipeline's",
         ["", "N"],
@@ -50,10 +53,7 @@ def show_flops(report: FlopReport, console: Console) -> None:
         f"{net.parameters:,} parameters"
     )
     if report.bars:
-        bars = _table("", ["bar"], ["counted", "at most", ""])
-        for bar in report.bars:
-            bars.add_row(bar.name, _number(bar, bar.value), _number(bar, bar.limit), "met" if bar.met else "missed")
-        console.print(bars)
+        console.print(bars_table(report.bars, share_of_bar))
 
 
 def show_speed(report: SpeedReport, console: Console) -> None:
@@ -62,10 +62,11 @@ def show_speed(report: SpeedReport, console: Console) -> None:
         f"{report.model}, {report.dtype}{', compiled' if report.compiled else ''}; {report.hardware}, "
         f"{report.threads} threads, torch {report.torch}; fastest of {report.rounds} rounds"
     )
-    console.print(_timings("a step with guidance", report.unet))
-    console.print(_timings("Table 1: batch 1", report.reference_net))
+    console.print(timings_table("a step with guidance", report.unet))
+    console.print(timings_table("Table 1: batch 1", report.reference_net))
     if report.pictures:
-        table = _table(f"a picture of {report.steps} steps, of the stock picture's time", ["", "N"], ["first", "next"])
+        title = f"a picture of {report.steps} steps, of the stock picture's time"
+        table = new_table(title, ["", "N"], ["first", "next"])
         for row in report.pictures:
             table.add_row(row.name, str(row.subjects), f"{row.first:.3f}", f"{row.second:.3f}")
         console.print(table)
@@ -85,48 +86,41 @@ def show_training(report: TrainingReport, console: Console) -> None:
             f"samples/s out of shards, of a core's work: {rates['read']} read, {rates['decode']} decoded, "
             f"{rates['training']} as training takes them; by the clock: {rates['batches']} batched by one worker"
         )
-    bars = _table("", ["bar"], ["measured", "", ""])
-    for bar in report.bars:
-        limit = f"{'at least' if bar.at_least else 'at most'} {bar.limit:g}"
-        bars.add_row(bar.name, f"{bar.value:.2f}", limit, "met" if bar.met else "missed")
-    console.print(bars)
+    console.print(bars_table(report.bars, lambda bar, value: f"{value:.2f}"))
 
 
 def _stage_steps(stage: StageTiming) -> Table:
-    table = _table(
+    table = new_table(
         f"{stage.stage}, batches of {stage.batch_size}: forward, backward, optimizer",
         [""],
-        ["s/step", "median", "samples/s", "rate ratio", "peak, GiB", "memory ratio"],
+        ["s/step", "median", "pictures/s", "rate ratio", "peak, GiB", "memory ratio"],
     )
     for row in [*stage.settings, stage.bare, stage.whole]:
         table.add_row(
-            row.name,
-            f"{row.seconds:.4f}",
-            f"{row.median:.4f}",
-            f"{row.samples:.1f}",
-            f"{row.ratio:.2f}",
-            "–" if row.memory is None else f"{row.memory / 2**30:.2f}",
-            "–" if row.memory_ratio is None else f"{row.memory_ratio:.2f}",
+            row.name, f"{row.seconds:.4f}", f"{row.median:.4f}", f"{row.samples:.1f}", f"{row.ratio:.2f}", *_memory(row)
         )
     return table
 
 
-def _timings(title: str, rows: list[Timing]) -> Table:
-    table = _table(title, ["", "N"], ["seconds", "median", "time ratio", "peak, GiB", "memory ratio"])
+def timings_table(title: str, rows: list[Timing]) -> Table:
+    """Seconds and memory of cases, one a row."""
+    table = new_table(title, ["", "N"], ["seconds", "median", "time ratio", "peak, GiB", "memory ratio"])
     for row in rows:
         table.add_row(
-            row.name,
-            str(row.subjects),
-            f"{row.seconds:.4f}",
-            f"{row.median:.4f}",
-            f"{row.ratio:.3f}",
-            "–" if row.memory is None else f"{row.memory / 2**30:.2f}",
-            "–" if row.memory_ratio is None else f"{row.memory_ratio:.3f}",
+            row.name, str(row.subjects), f"{row.seconds:.4f}", f"{row.median:.4f}", f"{row.ratio:.3f}", *_memory(row)
         )
     return table
 
 
-def _table(title: str, names: list[str], numbers: list[str]) -> Table:
+def _memory(row: Timing | StepTiming) -> tuple[str, str]:
+    """The peak and its share of the first row's."""
+    if row.memory is None or row.memory_ratio is None:
+        return "–", "–"
+    return f"{row.memory / 2**30:.2f}", f"{row.memory_ratio:.3f}"
+
+
+def new_table(title: str, names: list[str], numbers: list[str]) -> Table:
+    """An empty one; numbers stand to the right."""
     table = Table(title=title or None, title_justify="left")
     for name in names:
         table.add_column(name, no_wrap=True)
@@ -135,7 +129,17 @@ def _table(title: str, names: list[str], numbers: list[str]) -> Table:
     return table
 
 
-def _number(bar: Bar, value: float) -> str:
+def bars_table(bars: list[Bar], number: Callable[[Bar, float], str]) -> Table:
+    """Bars, met or missed; `number` writes a value."""
+    table = new_table("", ["bar"], ["found", "wanted", ""])
+    for bar in bars:
+        limit = f"{'at least' if bar.at_least else 'at most'} {number(bar, bar.limit)}"
+        table.add_row(bar.name, number(bar, bar.value), limit, "met" if bar.met else "missed")
+    return table
+
+
+def share_of_bar(bar: Bar, value: float) -> str:
+    """A value as a share that is added, a ratio (its name has a /), or billions."""
     if bar.limit > 100:
         return f"{value / 1e9:.3f} B"
     return f"{value:.3f}" if "/" in bar.name else f"{value:+.2%}"

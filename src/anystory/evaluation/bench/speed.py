@@ -1,43 +1,23 @@
 """Seconds and peak memory of what a picture is made of, all in one run: their ratios are what counts.
 
-Cases take turns, so that whatever else the machine does falls on all of them alike. Such work only ever adds time:
-ratios are of each case's fastest round.
+Cases take turns, see `in_turns`. Other work on the machine only ever adds time: ratios are of each case's fastest call.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import torch
 
 from anystory.evaluation.bench import calls
-from anystory.evaluation.bench.meters import peak_bytes, seconds_of
+from anystory.evaluation.bench.meters import hardware, in_turns, peak_bytes
 from anystory.evaluation.bench.networks import SDXL, SMALL, Networks, Sizes
-from anystory.models.fast_paths import ALL, PLAIN, FastPaths
+from anystory.evaluation.bench.timing import TimedCase, Timing, timed
 from anystory.models.reference_net import ReferenceNet
 
 STOCK = "stock"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """One case."""
-
-    name: str
-    subjects: int
-    seconds: float
-    """Of the fastest round."""
-    median: float
-    ratio: float
-    """Of `seconds` to the first case's of the table."""
-    memory: int | None
-    """Peak bytes; None where the system does not say."""
-    memory_ratio: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +51,6 @@ class SpeedReport:
     pictures: list[PictureEstimate]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Case:
-    name: str
-    subjects: int
-    call: Callable[[], Any]
-    inside: Callable[[], Any] | None = None
-    """Opens what must be open around the call."""
-
-    def run(self) -> None:
-        with ExitStack() as stack:
-            if self.inside is not None:
-                stack.enter_context(self.inside())
-            self.call()
-
-
 def default_sizes(device: torch.device) -> Sizes:
     """Full SDXL on a GPU, the scaled-down one elsewhere."""
     return SDXL if device.type == "cuda" else SMALL
@@ -101,6 +66,7 @@ def measure_speed(
     steps: int = 25,
     plain: bool = False,
     compiled: bool = False,
+    turn: float = 0.2,
     progress: Callable[[str], None] = lambda _: None,
 ) -> SpeedReport:
     """Measures steps, ReferenceNet, encoding and decoding with random weights.
@@ -109,11 +75,12 @@ def measure_speed(
         device: where; bfloat16 on a GPU, float32 on a CPU.
         sizes: of the model; by default what the device can carry.
         subjects: every N to measure; N = 0 is the stock pipeline, which is always measured.
-        rounds: how often each case is timed, after one call to warm up.
+        rounds: how often each case has its turn.
         steps: of the picture that the parts are put together to.
         plain: also the plain twin of each N.
         compiled: run the U-Net through `torch.compile`.
-        progress: is told what is measured next.
+        turn: least seconds of a turn.
+        progress: called with the name of what is measured next.
 
     Raises:
         ValueError: a number outside its range.
@@ -127,44 +94,19 @@ def measure_speed(
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     networks = Networks(sizes=sizes or default_sizes(device), device=device, dtype=dtype)
     unet: Any = torch.compile(networks.unet) if compiled else networks.unet
-
-    def step(name: str, number: int) -> _Case:
-        if name == STOCK:
-            return _Case(name=name, subjects=0, call=calls.unet_call(networks, unet=unet))
-        paths: FastPaths = PLAIN if name == "plain" else ALL
-        carried = calls.conditioning(calls.encoded_subjects(networks, number, projected=paths.reuse), paths)
-        call = calls.unet_call(networks, unet=unet, cross_attention_kwargs={"subject_conditioning": carried})
-        return _Case(name=name, subjects=number, call=call, inside=lambda: networks.adapter.installed_on(networks.unet))
-
-    names = [(STOCK, 0)]
-    names += [(name, number) for number in wanted for name in (("fast", "plain") if plain else ("fast",))]
-    progress("memory")
-    # The stock pipeline first, before an adapter exists; each case alone, so that no other's inputs count.
-    memory = [peak_bytes(step(*name).run, device) for name in names]
     progress("steps")
-    unet_rows = _timed([step(*name) for name in names], memory, rounds, device)
-
+    names = [(STOCK, 0), *((name, number) for number in wanted for name in (("fast", "plain") if plain else ("fast",)))]
+    # The stock pipeline first, before an adapter exists; each case alone, so that no other's inputs count.
+    memory = [peak_bytes(_step(networks, unet, *name).run, device) for name in names]
+    unet_rows = timed([_step(networks, unet, *name) for name in names], memory, rounds, turn)
     progress("ReferenceNet")
-    reference_net = _timed(*_table_1(networks, device), rounds, device)
-
+    reference_net = timed(*_table_1(networks), rounds, turn)
     progress("encoding and decoding")
-    decode = _seconds(calls.decode_call(networks), rounds, device)
-    encode = {number: _seconds(calls.encode_call(networks, number), rounds, device) for number in wanted}
-    stock_picture = steps * unet_rows[0].seconds + decode
-    pictures = []
-    for row in unet_rows[1:]:
-        drawn = steps * row.seconds + decode
-        pictures.append(
-            PictureEstimate(
-                name=row.name,
-                subjects=row.subjects,
-                first=(drawn + encode[row.subjects]) / stock_picture,
-                second=drawn / stock_picture,
-            )
-        )
+    around = [calls.decode_call(networks), *(calls.encode_call(networks, number) for number in wanted)]
+    decode, *encode = (min(found.times) for found in in_turns(around, rounds, turn))
     return SpeedReport(
         model=networks.sizes.name,
-        hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
+        hardware=hardware(device),
         torch=torch.__version__,
         dtype=str(dtype).removeprefix("torch."),
         compiled=compiled,
@@ -173,47 +115,34 @@ def measure_speed(
         steps=steps,
         unet=unet_rows,
         reference_net=reference_net,
-        pictures=pictures,
+        pictures=_pictures(unet_rows, steps, decode, dict(zip(wanted, encode, strict=True))),
     )
 
 
-def _table_1(networks: Networks, device: torch.device) -> tuple[list[_Case], list[int | None]]:
+def _step(networks: Networks, unet: Any, name: str, number: int) -> TimedCase:
+    if name == STOCK:
+        return TimedCase(name=name, subjects=0, call=calls.unet_call(networks, unet=unet))
+    fast = name == "fast"
+    carried = calls.conditioning(calls.encoded_subjects(networks, number, projected=fast), fast)
+    call = calls.unet_call(networks, unet=unet, cross_attention_kwargs={"subject_conditioning": carried})
+    return TimedCase(name=name, subjects=number, call=call, inside=lambda: networks.adapter.installed_on(networks.unet))
+
+
+def _table_1(networks: Networks) -> tuple[list[TimedCase], list[int | None]]:
     side = networks.sizes.reference_latent
-    whole = ReferenceNet.from_unet(networks.unet, pruned=False).requires_grad_(False).eval()
-    cases = [
-        _Case(name="U-Net", subjects=0, call=calls.unet_call(networks, rows=1, latent=side)),
-        _Case(name="ReferenceNet, the paper's", subjects=1, call=calls.reference_net_call(networks, whole, 1, side)),
-        _Case(
-            name="ReferenceNet, pruned",
-            subjects=1,
-            call=calls.reference_net_call(networks, networks.adapter.reference_net, 1, side),
-        ),
-    ]
-    return cases, [peak_bytes(case.run, device) for case in cases]
+    paper = ReferenceNet.from_unet(networks.unet, pruned=False).requires_grad_(False).eval()
+    cases = [TimedCase(name="U-Net", subjects=0, call=calls.unet_call(networks, rows=1, latent=side))]
+    for name, net in (("the paper's", paper), ("pruned", networks.adapter.reference_net)):
+        call = calls.reference_net_call(networks, net, 1, side)
+        cases.append(TimedCase(name=f"ReferenceNet, {name}", subjects=1, call=call))
+    return cases, [peak_bytes(case.run, networks.device) for case in cases]
 
 
-def _timed(cases: list[_Case], memory: list[int | None], rounds: int, device: torch.device) -> list[Timing]:
-    for case in cases:
-        case.run()
-    taken = [[seconds_of(case.run, device) for case in cases] for _ in range(rounds)]
-    rows = []
-    for i, case in enumerate(cases):
-        own = [times[i] for times in taken]
-        peak, first = memory[i], memory[0]
-        rows.append(
-            Timing(
-                name=case.name,
-                subjects=case.subjects,
-                seconds=min(own),
-                median=median(own),
-                ratio=min(own) / min(times[0] for times in taken),
-                memory=peak,
-                memory_ratio=None if peak is None or not first else peak / first,
-            )
+def _pictures(rows: list[Timing], steps: int, decode: float, encode: dict[int, float]) -> list[PictureEstimate]:
+    stock, *others = (steps * row.seconds + decode for row in rows)
+    return [
+        PictureEstimate(
+            name=row.name, subjects=row.subjects, first=(drawn + encode[row.subjects]) / stock, second=drawn / stock
         )
-    return rows
-
-
-def _seconds(call: Callable[[], Any], rounds: int, device: torch.device) -> float:
-    call()
-    return min(seconds_of(call, device) for _ in range(rounds))
+        for row, drawn in zip(rows[1:], others, strict=True)
+    ]

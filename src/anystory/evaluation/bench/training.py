@@ -1,12 +1,11 @@
 """Samples a second and peak memory of training, plain against our settings, and of the loader: all in one run.
 
-Cases take turns, so that whatever else the machine does falls on all of them alike. Such work only ever adds time:
-ratios are of each case's fastest round.
+Cases take turns, so that what else the machine does falls on all of them alike. Such work only ever adds time: ratios
+are of each case's fastest round.
 """
 
 from __future__ import annotations
 
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -18,13 +17,14 @@ import torch
 from accelerate import Accelerator
 
 from anystory.data.storyworld_writer import write_storyworld
-from anystory.evaluation.bench.meters import peak_bytes
-from anystory.evaluation.bench.training_steps import Settings, StageSteps, settings_in_turn, steps_clock
-from anystory.pipelines.assets import resolve_model
+from anystory.evaluation.bench.bar import Bar
+from anystory.evaluation.bench.meters import hardware, over_first, peak_bytes
+from anystory.evaluation.bench.training_steps import StageSteps, StepSettings, settings_in_turn, steps_clock
+from anystory.pipelines.loading.assets import resolve_model
 from anystory.precision import bf16_is_native
-from anystory.training.components import ModelFolder
-from anystory.training.devices import can_compile, make_accelerator
-from anystory.training.loader_speed import loader_speed
+from anystory.training.data.loader_speed import loader_speed
+from anystory.training.launch.devices import can_compile, make_accelerator
+from anystory.training.model.components import ModelFolder
 from anystory.training.recipe import Recipe, StageName
 from anystory.training.stages import build_stage
 from anystory.training.stages.diffusion import DiffusionStage
@@ -50,7 +50,7 @@ class StepTiming:
     """Of a step, in the fastest round."""
     median: float
     samples: float
-    """A second, in the fastest round."""
+    """Pictures a second, in the fastest round: a sample may have several targets."""
     ratio: float
     """Of `samples` to the plain step's."""
     memory: int | None
@@ -75,21 +75,6 @@ class StageTiming:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingBar:
-    """What a figure should be."""
-
-    name: str
-    value: float
-    limit: float
-    at_least: bool
-
-    @property
-    def met(self) -> bool:
-        """Whether it is."""
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainingReport:
     """Everything that `anystory bench training` prints."""
 
@@ -106,7 +91,7 @@ class TrainingReport:
     stages: list[StageTiming]
 
     @property
-    def bars(self) -> list[TrainingBar]:
+    def bars(self) -> list[Bar]:
         """The loader against training, and the loop's step against its passes, for every stage."""
         found = []
         for timing in self.stages:
@@ -115,9 +100,9 @@ class TrainingReport:
             # With the optimizer can only seem quicker: the lesser of the two is nearer the truth.
             step = timing.whole.seconds / min(timing.bare.seconds, timing.settings[-1].seconds)
             name = f"{timing.stage}: loader, one {who}, over training"
-            found.append(TrainingBar(name=name, value=loader, limit=LOADER_BAR, at_least=True))
+            found.append(Bar(name=name, value=loader, limit=LOADER_BAR, at_least=True))
             name = f"{timing.stage}: whole step over forward and backward"
-            found.append(TrainingBar(name=name, value=step, limit=STEP_BAR, at_least=False))
+            found.append(Bar(name=name, value=step, limit=STEP_BAR, at_least=False))
         return found
 
 
@@ -141,44 +126,35 @@ def measure_training(
         rounds: how often each case has its turn.
         steps: timed in a turn.
         channels_last, compiled: whether these settings are measured; by default on a GPU, as in training.
-        progress: is told what is measured next.
+        progress: called with the name of what is measured next.
 
     Raises:
         ValueError: a number outside its range, a stage that cannot be measured, several processes, or a model that does
             not fit the recipe.
     """
-    for name, value in (("rounds", rounds), ("steps", steps)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}")
-    possible: list[StageName] = [name for name in DIFFUSION_STAGES if name in recipe.stages]
-    wanted: list[str] = list(possible) if stages is None else list(dict.fromkeys(stages))
-    if not wanted or set(wanted) - set(possible):
-        raise ValueError(f"`stages` must be among {', '.join(possible)} of recipe {recipe.name!r}, got {wanted}")
-    if compiled and not can_compile():
-        raise ValueError("compiled blocks need torch 2.6 or newer")
+    wanted = _checked(recipe, stages, rounds, steps, compiled)
     accelerator = make_accelerator()
     if accelerator.num_processes > 1:
         raise ValueError("training is measured in one process: leave out accelerate launch")
     device = accelerator.device
     on_gpu = device.type == "cuda"
-    in_turn = settings_in_turn(
-        device,
-        channels_last=on_gpu if channels_last is None else channels_last,
-        compiled=on_gpu and can_compile() if compiled is None else compiled,
-        bf16_base=recipe.base is not None and recipe.base.dtype == "bfloat16",
-    )
     if recipe.level is None:
         recipe = recipe.model_copy(update={"level": _LEVEL, "shards": ()})
+    measured = []
     with tempfile.TemporaryDirectory() as empty:
         folder = ModelFolder(Path(empty) if model is None else Path(resolve_model(model)), recipe, writes=False)
-        measured = [
-            _measure_stage(folder, name, accelerator, in_turn, rounds=rounds, steps=steps, progress=progress)
-            for name in possible
-            if name in wanted
-        ]
+        for name in wanted:
+            settings = settings_in_turn(
+                device,
+                channels_last=on_gpu if channels_last is None else channels_last,
+                compiled=on_gpu and can_compile() if compiled is None else compiled,
+                bf16_base=recipe.base is not None and recipe.base.dtype == "bfloat16",
+                optimizer=recipe.stages[name].optimizer,
+            )
+            measured.append(_measure_stage(folder, name, accelerator, settings, rounds, steps, progress))
     return TrainingReport(
         recipe=recipe.name,
-        hardware=torch.cuda.get_device_name(device) if on_gpu else platform.processor() or "CPU",
+        hardware=hardware(device),
         torch=torch.__version__,
         native_bf16=bf16_is_native(device),
         threads=torch.get_num_threads(),
@@ -189,12 +165,27 @@ def measure_training(
     )
 
 
+def _checked(
+    recipe: Recipe, stages: Iterable[str] | None, rounds: int, steps: int, compiled: bool | None
+) -> list[StageName]:
+    """The stages to measure, in the order in which they are trained."""
+    for name, value in (("rounds", rounds), ("steps", steps)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}")
+    possible: list[StageName] = [name for name in DIFFUSION_STAGES if name in recipe.stages]
+    wanted: list[str] = list(possible) if stages is None else list(dict.fromkeys(stages))
+    if not wanted or set(wanted) - set(possible):
+        raise ValueError(f"`stages` must be among {', '.join(possible)} of recipe {recipe.name!r}, got {wanted}")
+    if compiled and not can_compile():
+        raise ValueError("compiled blocks need torch 2.6 or newer")
+    return [name for name in possible if name in wanted]
+
+
 def _measure_stage(
     folder: ModelFolder,
     name: StageName,
     accelerator: Accelerator,
-    in_turn: list[Settings],
-    *,
+    in_turn: list[StepSettings],
     rounds: int,
     steps: int,
     progress: Callable[[str], None],
@@ -204,50 +195,47 @@ def _measure_stage(
     assert isinstance(stage, DiffusionStage)
     best = in_turn[-1]
     own = StageSteps(stage, config, accelerator, compiled=best.compiled)
-    cases = [own.bare(settings) for settings in in_turn]
-    cases += [own.bare(best, optimizer=False), own.loop(best)]
+    labels = [*(settings.name for settings in in_turn), "forward and backward alone", "the loop's whole step"]
+    cases = [*(own.bare(settings) for settings in in_turn), own.bare(best, optimizer=False), own.loop(best)]
     # Each in turn, before the others have run: what one leaves behind counts for those after it.
     memory = [peak_bytes(lambda case=case: case(1), accelerator.device) for case in cases]
     taken: list[list[float]] = [[] for _ in cases]
     loader: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as shards:
         progress(f"{name}: drawing samples")
-        count = 4 * config.batch_size
-        write_storyworld(shards, count, level=folder.recipe.level or _LEVEL, size=folder.recipe.resolution)
+        samples = 4 * config.batch_size
+        write_storyworld(shards, samples, level=folder.recipe.level or _LEVEL, size=folder.recipe.resolution)
         for number in range(rounds):
             progress(f"{name}: round {number + 1} of {rounds}")
             for case, times in zip(cases, taken, strict=True):
-                times.append(case(steps) / steps)
-            found = loader_speed(
-                shards,
-                resolution=folder.recipe.resolution,
-                reference_size=folder.recipe.adapter.config().reference_size,
-                samples=count,
-                workers=1,
-                batch_size=config.batch_size,
-                max_subjects=getattr(stage.options, "max_subjects", 2),
-            )
+                times.append(case(steps))
+            found = _loader_rates(folder.recipe, stage, shards, samples)
             loader = {key: max(rate, loader.get(key, 0.0)) for key, rate in found.items()}
-    plain = min(taken[0])
-
-    def timing(place: int, label: str) -> StepTiming:
-        peak, first = memory[place], memory[0]
-        seconds = min(taken[place])
-        return StepTiming(
+    *settings, bare, whole = (
+        StepTiming(
             name=label,
-            seconds=seconds,
-            median=median(taken[place]),
-            samples=config.batch_size / seconds,
-            ratio=plain / seconds,
-            memory=peak,
-            memory_ratio=None if peak is None or not first else peak / first,
+            seconds=min(times),
+            median=median(times),
+            samples=config.batch_size * own.targets / min(times),
+            ratio=min(taken[0]) / min(times),
+            memory=memory[place],
+            memory_ratio=over_first(memory, place),
         )
-
+        for place, (label, times) in enumerate(zip(labels, taken, strict=True))
+    )
     return StageTiming(
-        stage=name,
-        batch_size=config.batch_size,
-        settings=[timing(place, settings.name) for place, settings in enumerate(in_turn)],
-        bare=timing(len(in_turn), "forward and backward alone"),
-        whole=timing(len(in_turn) + 1, "the loop's whole step"),
-        loader=loader,
+        stage=name, batch_size=config.batch_size, settings=settings, bare=bare, whole=whole, loader=loader
+    )
+
+
+def _loader_rates(recipe: Recipe, stage: DiffusionStage, shards: str, samples: int) -> dict[str, float]:
+    """One pass of the loader over the samples, as this stage takes them."""
+    return loader_speed(
+        shards,
+        resolution=recipe.resolution,
+        reference_size=recipe.adapter.config().reference_size,
+        samples=samples,
+        workers=1,
+        batch_size=recipe.stages[stage.name].batch_size,
+        max_subjects=getattr(stage.options, "max_subjects", 2),
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 
 from anystory.precision import bf16_is_native
-from anystory.training.devices import (
+from anystory.training.data.stream import Sample, collate
+from anystory.training.launch.devices import (
     Precision,
     compile_blocks,
     compiled_shapes,
@@ -25,28 +28,28 @@ from anystory.training.devices import (
     set_layout,
     uncompiled,
 )
-from anystory.training.loop import train
-from anystory.training.optimizers import build_optimizer
-from anystory.training.options import RunOptions
+from anystory.training.launch.options import RunOptions
 from anystory.training.recipe import StageConfig
-from anystory.training.stage import Stage, move
 from anystory.training.stages.diffusion import DiffusionStage
-from anystory.training.stream import Sample, collate
+from anystory.training.stages.personal import target_rows
+from anystory.training.stages.stage import Stage, move
+from anystory.training.state.optimizers import build_optimizer
+from anystory.training.trainer import train
 
 _WARM_UP = 2
-"""Steps of every turn that are not timed: the optimizer makes its moments in the first, which is always logged."""
+"""Steps of the loop that are not timed: the first is always logged."""
 
 _NEVER = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class StepSettings:
     """How a step computes."""
 
     name: str
     """What it adds to the settings before it."""
     fused: bool = False
-    """All of AdamW in one operation."""
+    """The recipe's optimizer: all of AdamW in one operation, or another one."""
     quick: bool = False
     """Attention in the form that trains quickest on a CPU."""
     precision: Precision = "fp32"
@@ -63,22 +66,23 @@ class Settings:
 
 
 def settings_in_turn(
-    device: torch.device, *, channels_last: bool, compiled: bool, bf16_base: bool = False
-) -> list[Settings]:
+    device: torch.device, *, channels_last: bool, compiled: bool, bf16_base: bool = False, optimizer: str = "adamw"
+) -> list[StepSettings]:
     """Plain torch first; each further one adds one thing to those before, as far as it does something on `device`.
 
     Args:
         device: where the steps are taken.
         channels_last, compiled: whether these are among them.
         bf16_base: the frozen base is in bf16, so that nothing trains in fp32.
+        optimizer: the recipe's.
     """
-    found = [Settings(name="plain", precision="bf16" if bf16_base else "fp32")]
+    found = [StepSettings(name="plain", precision="bf16" if bf16_base else "fp32")]
 
     def add(name: str, wanted: bool, **changes: Any) -> None:
         if wanted:
             found.append(replace(found[-1], name=f"+ {name}", **changes))
 
-    add("fused AdamW", True, fused=True)
+    add("fused AdamW" if optimizer == "adamw" else f"optimizer {optimizer}", True, fused=True)
     add("bf16", bf16_is_native(device) and not bf16_base, precision="bf16")
     add("quick attention", device.type == "cpu", quick=True)
     add("cached latents and text", True, cached=True)
@@ -126,38 +130,39 @@ class StageSteps:
             compile_blocks(stage)
         fetch = stage.fetch()
         self.batch = move(collate([fetch(i) for i in range(config.batch_size)]), self.device)
+        self.targets: int = getattr(stage.options, "targets", 1)
+        """Pictures of a sample."""
         self.cached_batch = self._cached()
 
-    def bare(self, settings: Settings, *, optimizer: bool = True) -> Callable[[int], float]:
-        """A function that takes so many steps and says how many seconds they took: forward, backward, optimizer."""
+    def bare(self, settings: StepSettings, *, optimizer: bool = True) -> Callable[[int], float]:
+        """A function that takes a number of steps and returns the seconds of one: forward, backward, optimizer."""
         kept = self._optimizer(settings) if optimizer else None
         batch = self.cached_batch if settings.cached else self.batch
+        seeds = count()
 
-        def step(number: int) -> None:
+        def step() -> None:
             with settings.around_forward(self.device):
-                losses = self.stage(batch, torch.Generator(device=self.device).manual_seed(number))
+                losses = self.stage(batch, torch.Generator(device=self.device).manual_seed(next(seeds)))
             losses["loss"].backward()
             if kept is not None:
                 kept.step()
             for parameter in self.parameters.values():
                 parameter.grad = None
 
+        # `timeit` takes two steps before those that it times: the optimizer makes its moments in the first.
+        timer = Timer("step()", globals={"step": step}, timer=self._now, num_threads=torch.get_num_threads())
+
         def run(steps: int) -> float:
             set_layout(self.stage, self.device, settings.channels_last)
             if kept is not None:
                 follow_layout(kept)
             with self._compilation(settings):
-                for number in range(_WARM_UP):
-                    step(number)
-                began = self._now()
-                for number in range(steps):
-                    step(number)
-                return self._now() - began
+                return timer.timeit(steps).mean
 
         return run
 
-    def loop(self, settings: Settings) -> Callable[[int], float]:
-        """The same of `anystory.training.loop.train` with these settings: whole steps, its log among them."""
+    def loop(self, settings: StepSettings) -> Callable[[int], float]:
+        """The same of the training loop itself with these settings: whole steps, its log among them."""
         batch = self.cached_batch if settings.cached else self.batch
         samples = [
             {key: value[i].cpu() if isinstance(value, Tensor) else value[i] for key, value in batch.items()}
@@ -182,20 +187,20 @@ class StageSteps:
                 try:
                     train(timed, config, options, self.accelerator)
                 except _EnoughError:
-                    return timed.seconds
+                    return timed.seconds / steps
                 finally:
                     self.accelerator.free_memory()
             raise AssertionError("the budget is never spent")
 
         return run
 
-    def _optimizer(self, settings: Settings) -> torch.optim.Optimizer:
+    def _optimizer(self, settings: StepSettings) -> torch.optim.Optimizer:
         if settings.fused:
             return build_optimizer(self.config, self.parameters)
         rates = {"lr": self.config.learning_rate, "betas": self.config.betas, "weight_decay": self.config.weight_decay}
         return torch.optim.AdamW(self.parameters.values(), **rates)
 
-    def _compilation(self, settings: Settings) -> AbstractContextManager[Any]:
+    def _compilation(self, settings: StepSettings) -> AbstractContextManager[Any]:
         if not self.compiled:
             return nullcontext()
         return compiled_shapes() if settings.compiled else uncompiled()
@@ -204,11 +209,15 @@ class StageSteps:
     def _cached(self) -> Sample:
         """The batch with what the stage would read from a cache: of the encoders that it does not train."""
         batch = {key: value for key, value in self.batch.items() if key != "image"}
+        rows = target_rows(self.batch) if self.targets > 1 else self.batch
+        found: dict[str, Tensor] = {}
         with forward_pass(self.device, "auto"):
-            batch["latents"] = self.stage.clean_latents(self.batch)
+            found["latents"] = self.stage.clean_latents(rows)
             if not any(parameter.requires_grad for parameter in self.stage.texts.parameters()):
-                batch["text_hidden"], batch["text_pooled"] = self.stage.text(self.batch)
-        return batch
+                found["text_hidden"], found["text_pooled"] = self.stage.text(rows)
+        if self.targets > 1:
+            found = {key: value.unflatten(0, (-1, self.targets)) for key, value in found.items()}
+        return batch | found
 
 
 class _EnoughError(Exception):

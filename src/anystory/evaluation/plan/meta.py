@@ -22,16 +22,15 @@ from transformers import (
 )
 
 from anystory.evaluation.bench.networks import SDXL, Networks
+from anystory.evaluation.plan.meter import LikeAGpu
 from anystory.models.adapter import SubjectAdapter
 from anystory.models.encoders import EncodedSubjects
 from anystory.models.patch_autoencoder import PatchAutoencoder
-from anystory.training.components import BUILDERS, ModelFolder
+from anystory.training.data.stream import Sample
+from anystory.training.model.components import BUILDERS, ModelFolder
 from anystory.training.recipe import PERSONAL_STAGES, BaseRecipe, Recipe, StageName
 from anystory.training.stages import build_stage
-from anystory.training.stages.personal import EveryLayer, PersonalStage
-from anystory.training.stream import Sample
-
-from .meter import LikeAGpu
+from anystory.training.stages.personal import PersonalStage
 
 META = torch.device("meta")
 
@@ -42,13 +41,6 @@ _CLASSES: dict[str, Any] = {
     "text_encoder_2": (CLIPTextModelWithProjection, CLIPTextConfig),
     "image_encoder": (CLIPVisionModelWithProjection, CLIPVisionConfig),
 }
-
-
-class MetaConditioning(EveryLayer):
-    """One that asks no data."""
-
-    def _check_gate_masks(self, masks: Tensor) -> None:
-        pass
 
 
 class MetaFolder(ModelFolder):
@@ -121,7 +113,6 @@ def meta_stage(recipe: Recipe, name: StageName, gpu: LikeAGpu) -> PersonalStage:
     stage = build_stage(name, MetaFolder(recipe))
     assert isinstance(stage, PersonalStage)
     stage.to(META)
-    stage.conditioning_type = MetaConditioning
     if recipe.stages[name].gradient_checkpointing:
         # The backward pass leaves `gpu`: the blocks that it runs again enter it themselves.
         again = partial(_recomputed, gpu)
@@ -154,15 +145,16 @@ def meta_batch(stage: PersonalStage, count: int, *, cached: bool) -> Sample:
         cached: latents and text embeddings stand in for pictures and captions.
     """
     side, reference = stage.folder.recipe.resolution, stage.adapter.sizes.reference_size
-    subjects = stage.options.max_subjects
+    subjects, targets = stage.options.max_subjects, stage.options.targets
+    per_sample = (targets,) if targets > 1 else ()
     tokens = stage.texts.pooled.config.max_position_embeddings
 
     def pixels(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.uint8, device=META)
 
     batch: Sample = {
-        "caption": [""] * count,
-        "instances": pixels(count, side, side),
+        "caption": [""] * count if targets == 1 else [[""] * targets] * count,
+        "instances": pixels(count, *per_sample, side, side),
         "references": pixels(count, subjects, reference, reference, 3),
         "reference_alpha": pixels(count, subjects, reference, reference),
         "present": torch.ones(count, subjects, dtype=torch.bool),  # real: the encoders choose by it
@@ -174,8 +166,8 @@ def meta_batch(stage: PersonalStage, count: int, *, cached: bool) -> Sample:
         pooled: Any = stage.texts.pooled.config.projection_dim
         batch["text_pooled"] = torch.empty(count, pooled, device=META)
     else:
-        batch["image"] = pixels(count, side, side, 3)
-        ids = torch.zeros(count, tokens, dtype=torch.int64, device=META)
+        batch["image"] = pixels(count, *per_sample, side, side, 3)
+        ids = torch.zeros(count * targets, tokens, dtype=torch.int64, device=META)
 
         def text(_: Sample) -> tuple[Tensor, Tensor]:
             return stage.texts.encode_ids([ids] * len(stage.texts.encoders))

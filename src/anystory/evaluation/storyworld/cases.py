@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from anystory.storyworld.captions import says_light, words
-from anystory.storyworld.judge import truth
-from anystory.storyworld.judge.truth import TrueCharacter
+from anystory.storyworld.appearance import Appearance
+from anystory.storyworld.attribute_classifier.truth import TrueCharacter, truth
+from anystory.storyworld.language.captions import says_light, words
 from anystory.storyworld.level import Level, load_level
 from anystory.storyworld.reference import render_reference
 from anystory.storyworld.render import RenderedScene, render_scene
-from anystory.storyworld.scene import SPLITS, Placement, Scene, ScenePair, sample_pair
+from anystory.storyworld.sampling import sample_group
+from anystory.storyworld.scene import SPLITS, Placement, Scene
 
-Group = Literal["one", "two", "alike"]
-GROUPS: tuple[Group, ...] = ("one", "two", "alike")
-"""One subject; several, each of another kind; several of which two are of the same kind."""
+Group = str
+GROUPS: tuple[Group, ...] = ("one", "two", "alike", "three")
+"""One subject; two of different kinds; two of the same kind; three or more. `groups` has further ones."""
 
 REFERENCE_SIZE = 256
 
@@ -30,15 +30,23 @@ class Case:
     """One picture to draw and what it should show."""
 
     index: int
-    """Of the pair in StoryWorld's stream, and of the picture's noise."""
+    """Of the group in StoryWorld's stream, and of the picture's noise."""
     group: Group
     scene: Scene
     drawn: RenderedScene
-    """The scene as StoryWorld draws it, at the judge's size: the truth that the ceiling is read from."""
+    """The scene as StoryWorld draws it, at the attribute classifier's size."""
+    true: np.ndarray
+    """The same at the model's size, (H, W, 3) uint8: what the ceiling is drawn from, and sharpness compared with."""
     references: tuple[Image.Image, ...]
     """RGBA, one per character, each in a pose and view of its own."""
     characters: tuple[TrueCharacter, ...]
     """What is true of each character, and what of it can be seen in the scene and in its reference, too."""
+    appearances: tuple[Appearance, ...] = ()
+    """How each character looks in its reference."""
+    background: int | None = None
+    """Seed of the noise that it shares with the other pictures of its place; None: its own."""
+    pair: int | None = None
+    """The place that it has in common with another case; None: no other."""
 
     @property
     def kinds(self) -> list[str]:
@@ -60,14 +68,19 @@ class Case:
         return self.scene.placements[character].appearance.pose in self.said
 
 
-def draw_cases(number: int, *, level: Level | str | int, split: str, size: int) -> Iterator[Case]:
-    """The first pairs of a split: a quarter with one subject, half with several kinds, a quarter look-alikes.
+def draw_cases(
+    number: int, *, level: Level | str | int, split: str, size: int, picture: int | None = None
+) -> Iterator[Case]:
+    """The first pairs of a split: a quarter with one subject, a quarter look-alikes, the rest with two kinds.
+
+    On a level with more than two characters a quarter has three or more.
 
     Which scenes these are depends on `number`, `level` and `split` alone.
 
     Args:
         number: how many, at least 4.
         size: side of `drawn`, pixels.
+        picture: side of `true`, pixels; None: `size`.
 
     Raises:
         ValueError: too few, an unknown split, or a level of only one character.
@@ -80,33 +93,65 @@ def draw_cases(number: int, *, level: Level | str | int, split: str, size: int) 
     if level.max_characters < 2:
         raise ValueError(f"{level.name} has scenes of one character only: choose a level with at least two")
     left: dict[Group, int] = {"one": number // 4, "alike": number // 4}
-    left["two"] = number - left["one"] - left["alike"]
+    if level.max_characters > 2:
+        left["three"] = number // 4
+    left["two"] = number - sum(left.values())
     for index in count():
-        pair = sample_pair(index, level, split)
-        group = group_of(pair.a)
-        if left[group]:
+        sampled = sample_group(index, 2, level, split)
+        group = group_of(sampled.scenes[0])
+        if left.get(group):
             left[group] -= 1
-            yield _case(index, group, pair, level, size)
+            yield make_case(
+                index=index,
+                group=group,
+                scene=sampled.scenes[0],
+                references=sampled.references,
+                style=sampled.scenes[1].style,
+                level=level,
+                size=size,
+                picture=picture or size,
+            )
         if not any(left.values()):
             return
 
 
 def group_of(scene: Scene) -> Group:
-    """One subject, several kinds, or look-alikes."""
+    """The group that a scene belongs to."""
     kinds = [placement.identity.kind for placement in scene.placements]
     if len(kinds) == 1:
         return "one"
-    return "two" if len(set(kinds)) == len(kinds) else "alike"
+    if len(kinds) > 2:
+        return "three"
+    return "two" if kinds[0] != kinds[1] else "alike"
 
 
-def _case(index: int, group: Group, pair: ScenePair, level: Level, size: int) -> Case:
-    scene = pair.a
+def make_case(
+    *,
+    index: int,
+    group: Group,
+    scene: Scene,
+    references: Sequence[Appearance],
+    style: str,
+    level: Level,
+    size: int,
+    picture: int,
+    background: int | None = None,
+    pair: int | None = None,
+) -> Case:
+    """A scene as a case.
+
+    Args:
+        references: how each character looks in its reference.
+        style: of the references.
+        level: what visible attributes are compared with.
+        index, group, size, picture, background, pair: see `Case` and `draw_cases`.
+    """
     drawn = render_scene(scene, size)
-    characters, references = [], []
+    characters, pictures = [], []
     in_scene = truth(scene, drawn, level)
-    for placement, appearance, true in zip(scene.placements, pair.references, in_scene, strict=True):
-        pixels = render_reference(placement.identity, appearance, REFERENCE_SIZE, pair.b.style)
-        references.append(Image.fromarray(pixels))
+    for placement, appearance, true in zip(scene.placements, references, in_scene, strict=True):
+        pixels = render_reference(placement.identity, appearance, REFERENCE_SIZE, style)
+        pictures.append(Image.fromarray(pixels))
         # What a reference's pose and view hide nobody can draw: the same rule, on the character alone.
         alone = Placement(identity=placement.identity, appearance=appearance, x=0.5, y=0.92, height=0.62, depth=0.5)
         portrait = replace(scene, placements=(alone,), arrangement="alone", light="day")
@@ -117,8 +162,12 @@ def _case(index: int, group: Group, pair: ScenePair, level: Level, size: int) ->
         group=group,
         scene=scene,
         drawn=drawn,
-        references=tuple(references),
+        true=drawn.image if picture == size else render_scene(scene, picture).image,
+        references=tuple(pictures),
         characters=tuple(characters),
+        appearances=tuple(references),
+        background=background,
+        pair=pair,
     )
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn, track
+from rich.progress import MofNCompleteColumn, track
 
-from anystory.evaluation.storyworld.cases import draw_cases
-from anystory.evaluation.storyworld.run import Settings, run_row
+from anystory.engine.record.provenance import weight_hashes
+from anystory.evaluation.storyworld.cases import Case, draw_cases
+from anystory.evaluation.storyworld.run import Row, Settings, check_kept, picture_side, run_row
 from anystory.evaluation.storyworld.show import picture_page, print_results
 from anystory.evaluation.storyworld.table import Results
 from anystory.evaluation.storyworld.variants import Variant
-from anystory.files import atomic_write
-from anystory.pipelines.assets import resolve_model
-from anystory.pipelines.record import weight_hashes
+from anystory.files import atomic_write, only_writer
+from anystory.pipelines.loading.assets import resolve_model
+from anystory.pipelines.schedulers import rescheduled
 from anystory.pipelines.sdxl import AnyStoryPipeline
-from anystory.storyworld.judge import Judge
-from anystory.storyworld.judge.reader import SHIPPED
+from anystory.progress import LoggedBar
+from anystory.storyworld.attribute_classifier.classifier import SHIPPED, AttributeClassifier
 
 PAGE_CASES = 24
 """Cases on the page of pictures: always the first ones."""
@@ -35,63 +38,32 @@ def evaluate(
     number: int,
     steps: int | None = None,
     guidance: float | None = None,
+    scheduler: str | None = None,
     seed: int = 0,
     batch: int = 16,
-    judge_folder: Path | None = None,
+    classifier_folder: Path | None = None,
     out: Path | None = None,
     json_path: Path | None = None,
+    overwrite: bool = False,
 ) -> Results:
     """Draw, score and show; see `anystory eval storyworld --help`.
 
     Raises:
-        ValueError: an argument outside its range, no such model, level or judge, or a level that the judge cannot read.
+        ValueError: an argument outside its range, no such model, level or classifier, a level that the classifier
+            cannot read, or an `out` that keeps rows of another evaluation.
     """
     pipe = AnyStoryPipeline.from_pretrained(model)
     pipe.set_progress_bar_config(disable=True)
-    judge = Judge.load(judge_folder)
-    defaults = dict(pipe.config["default_call"])
-    settings = Settings(
-        steps=steps or int(defaults.get("num_inference_steps", 50)),
-        guidance=guidance if guidance is not None else float(defaults.get("guidance_scale", 5.0)),
-        batch=batch,
-        seed=seed,
-    )
-    drawing = draw_cases(number, level=level, split=split, size=judge.config.size)
-    console = Console(stderr=True)
-    cases = list(track(drawing, "drawing the true scenes", total=number, console=console, disable=not _terminal()))
-    for case in cases:
-        for kind in case.kinds:
-            if kind not in judge.attributes["kind"]:
-                raise ValueError(f"the judge cannot read a {kind}: it is for level {judge.config.level}, not {level}")
-    weights = weight_hashes({"model": resolve_model(model), "judge": judge_folder or SHIPPED})
-    key = f"{sorted(weights.items())} {level} {split}"
-    rows = []
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not _terminal(),
-    ) as bar:
-        task = bar.add_task("", total=len(cases) * len(variants))
-        for variant in variants:
-            bar.update(task, description=variant.label)
-            rows.append(
-                run_row(
-                    pipe,
-                    judge,
-                    variant,
-                    cases,
-                    settings,
-                    folder=out,
-                    key=key,
-                    advance=lambda done: bar.advance(task, done),
-                )
-            )
-            if not _terminal():
-                print(f"[eval] {variant.label}: done", file=sys.stderr, flush=True)
+    classifier = AttributeClassifier.load(classifier_folder)
+    settings = sampling(pipe, steps, guidance, scheduler, batch, seed)
+    drawing = draw_cases(number, level=level, split=split, size=classifier.config.size, picture=picture_side(pipe))
+    cases = listed_cases(drawing, number, classifier, level)
+    weights = weight_hashes({"model": resolve_model(model), "judge": classifier_folder or SHIPPED})
+    key = f"{sorted(weights.items())} {level} {split} sharpness"
+    if out is not None and not overwrite:
+        check_kept(out, variants, cases, settings, key)
+    with only_writer(out) if out is not None else nullcontext():
+        rows = drawn_rows(pipe, classifier, variants, cases, settings, out, key)
     results = Results(cases, rows)
     print_results(results, Console(width=200 if not sys.stdout.isatty() else None))
     if out is not None:
@@ -100,12 +72,71 @@ def evaluate(
             page.save(temporary)
         print(f"pictures: {out / 'page.png'}")
     if json_path is not None:
-        settings_used = {"model": model, "level": level, "split": split, "number": number}
-        settings_used |= {"steps": settings.steps, "guidance": settings.guidance, "seed": seed}
-        with atomic_write(json_path) as temporary:
-            temporary.write_text(json.dumps({"settings": settings_used, **results.to_dict()}, indent=1) + "\n")
+        used = {"model": model, "level": level, "split": split, "number": number}
+        used |= {"steps": settings.steps, "guidance": settings.guidance, "scheduler": settings.scheduler, "seed": seed}
+        with atomic_write(json_path, overwrite=overwrite) as temporary:
+            temporary.write_text(json.dumps({"settings": used, **results.to_dict()}, indent=1) + "\n")
     return results
 
 
-def _terminal() -> bool:
-    return sys.stderr.isatty()
+def sampling(
+    pipe: Any, steps: int | None, guidance: float | None, scheduler: str | None, batch: int, seed: int
+) -> Settings:
+    """What is asked for, or else the model's own numbers. The pipeline gets the scheduler that is asked for.
+
+    Raises:
+        ValueError: no such scheduler, or one that cannot draw with this model.
+    """
+    if scheduler is not None:
+        pipe.scheduler = rescheduled(pipe.scheduler, scheduler)
+    defaults = pipe.defaults(subjects=True)
+    return Settings(
+        steps=steps or int(defaults.get("num_inference_steps", 50)),
+        guidance=guidance if guidance is not None else float(defaults.get("guidance_scale", 5.0)),
+        scheduler=type(pipe.scheduler).__name__,
+        batch=batch,
+        seed=seed,
+    )
+
+
+def listed_cases(drawing: Iterable[Case], number: int, classifier: AttributeClassifier, level: str) -> list[Case]:
+    """The cases, with a bar while they are drawn.
+
+    Raises:
+        ValueError: a kind that the classifier does not know.
+    """
+    console = Console(stderr=True)
+    shown = track(drawing, "drawing the true scenes", total=number, console=console, disable=not sys.stderr.isatty())
+    cases = list(shown)
+    for kind in (kind for case in cases for kind in case.kinds):
+        if kind not in classifier.attributes["kind"]:
+            readable = classifier.config.level
+            raise ValueError(f"the attribute classifier cannot read a {kind}: it is for level {readable}, not {level}")
+    return cases
+
+
+def drawn_rows(
+    pipe: Any,
+    classifier: AttributeClassifier,
+    variants: Sequence[Variant],
+    cases: Sequence[Case],
+    settings: Settings,
+    out: Path | None,
+    key: str,
+    *,
+    grouped: bool = False,
+) -> list[Row]:
+    """The rows, each drawn and scored unless it is kept; see `run.run_row`."""
+    rows = []
+    with LoggedBar("", len(cases) * len(variants), MofNCompleteColumn()) as shown:
+
+        def advance(done: int) -> None:
+            shown.bar.advance(shown.task, done)
+
+        for variant in variants:
+            shown.bar.update(shown.task, description=variant.label)
+            kept: Any = {"folder": out, "key": key, "advance": advance, "grouped": grouped}
+            rows.append(run_row(pipe, classifier, variant, cases, settings, **kept))
+            if not shown.terminal:
+                print(f"[eval] {variant.label}: done", file=sys.stderr, flush=True)
+    return rows

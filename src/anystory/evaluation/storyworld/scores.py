@@ -1,4 +1,4 @@
-"""From one picture and the judge's reading of it to hits and trials."""
+"""From one picture and the attribute classifier's reading of it to hits and trials."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from itertools import permutations
 
 import numpy as np
 
+from anystory.evaluation.bootstrap import Scores
 from anystory.evaluation.storyworld.cases import Case
-from anystory.storyworld.judge import COARSE, FINE, CharacterReading, Reading
-from anystory.storyworld.judge.overlap import intersection_over_union
-
-Scores = dict[str, tuple[float, float]]
-"""Measure -> (hits, trials) of one picture; a measure without trials is left out."""
+from anystory.storyworld.attribute_classifier.attributes import COARSE, FINE
+from anystory.storyworld.attribute_classifier.classifier import CharacterReading, Reading
+from anystory.storyworld.attribute_classifier.overlap import intersection_over_union
 
 IDENTITY = (*COARSE, *FINE)
 PROMPT = ("kind", "pose", "place", "light")
@@ -83,11 +82,24 @@ def score(case: Case, reading: Reading) -> Scores:
     return {name: (hits, trials) for name, (hits, trials) in scores.items()}
 
 
+def sharpness_score(drawn: np.ndarray, true: np.ndarray) -> Scores:
+    """Sum of squared differences of neighbouring pixels of a picture (H, W, 3), against that of the true scene.
+
+    The share is 1 where outlines are as crisp as StoryWorld's own, and near 0 where the picture is a blur.
+    """
+    return {"sharpness": (_roughness(drawn), _roughness(true))}
+
+
+def _roughness(image: np.ndarray) -> float:
+    values = image.astype(np.float64) / 127.5
+    return float(np.square(np.diff(values, axis=0)).sum() + np.square(np.diff(values, axis=1)).sum())
+
+
 def routing_scores(case: Case, reading: Reading, masks: Mapping[str, Sequence[np.ndarray] | np.ndarray]) -> Scores:
-    """Overlap of each subject's routing mask with the character it became, as seen by the judge.
+    """Overlap of each subject's routing mask with the character it became, as the attribute classifier sees it.
 
     Args:
-        masks: {measure: one mask (H, W) bool per subject, at the judge's size}.
+        masks: {measure: one mask (H, W) bool per subject, at the classifier's size}.
 
     Returns:
         Measure -> (sum of IoUs, subjects); a subject without a character has none.

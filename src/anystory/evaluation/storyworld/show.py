@@ -9,9 +9,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from anystory.evaluation.layout import below, beside, captioned, framed, text
+from anystory.evaluation.bootstrap import Estimate
 from anystory.evaluation.storyworld.cases import Case
-from anystory.evaluation.storyworld.statistics import Estimate
 from anystory.evaluation.storyworld.table import (
     ATTRIBUTE_COLUMNS,
     IDENTITY_COLUMNS,
@@ -20,6 +19,7 @@ from anystory.evaluation.storyworld.table import (
     Column,
     Results,
 )
+from anystory.page_layout import below, beside, captioned, framed, text
 
 _SIDE = 128
 
@@ -34,7 +34,11 @@ def print_results(results: Results, console: Console) -> None:
             IDENTITY_COLUMNS,
             every,
         ),
-        ("Prompt: kinds, poses, place and light that were asked for; number of characters", PROMPT_COLUMNS, every),
+        (
+            "Prompt: kinds, poses, place, light as asked for; number of characters; sharpness against true scenes",
+            PROMPT_COLUMNS,
+            every,
+        ),
         ("Routing: IoU of masks and characters, at 25, 50 and 100 % of the steps", ROUTING_COLUMNS, routed),
         ("Each attribute, all subjects", ATTRIBUTE_COLUMNS, every),
     ):
@@ -45,7 +49,7 @@ def print_results(results: Results, console: Console) -> None:
         bars.add_column(heading)
     for bar in results.bars():
         bound = f"{'≥' if bar.at_least else '≤'} {bar.bound:.2f}"
-        bars.add_row(bar.name, _number(bar.estimate, percent=False), bound, "holds" if bar.holds else "MISSED")
+        bars.add_row(bar.name, number(bar.estimate, percent=False), bound, "holds" if bar.holds else "MISSED")
     console.print(bars)
 
 
@@ -55,10 +59,10 @@ def picture_page(cases: Sequence[Case], results: Results, folder: Path, rows: Se
     widest = max(len(case.references) for case in cases)
     lines = []
     for case in cases:
-        references = [_on_white(reference).resize((_SIDE, _SIDE)) for reference in case.references]
+        references = [on_white(reference).resize((_SIDE, _SIDE)) for reference in case.references]
         references += [Image.new("RGB", (_SIDE, _SIDE), "white")] * (widest - len(references))
-        pieces = [beside(references, gap=2), _enlarged(Image.fromarray(case.drawn.image))]
-        pieces += [_enlarged(Image.open(folder / name / f"{case.index:06d}.png").convert("RGB")) for name in rows]
+        pieces = [beside(references, gap=2), enlarged(Image.fromarray(case.drawn.image))]
+        pieces += [enlarged(Image.open(folder / name / f"{case.index:06d}.png").convert("RGB")) for name in rows]
         if not lines:
             pieces = [captioned(piece, head) for piece, head in zip(pieces, heads, strict=True)]
         lines.append(below([beside(pieces), text(f"{case.index}: {case.scene.caption}")], gap=2))
@@ -71,12 +75,12 @@ def _table(results: Results, title: str, columns: Sequence[Column], rows: Sequen
     for column in columns:
         table.add_column(column.name.replace("_", " "), justify="right")
     for name in rows:
-        cells = [_number(results.cell(name, column)) for column in columns]
+        cells = [number(results.cell(name, column)) for column in columns]
         table.add_row(results.rows[name].variant.label, *cells)
     return table
 
 
-def _number(found: Estimate, *, percent: bool = True) -> str:
+def number(found: Estimate, *, percent: bool = True) -> str:
     if found.value != found.value:
         return "–"
     if percent:
@@ -84,11 +88,11 @@ def _number(found: Estimate, *, percent: bool = True) -> str:
     return f"{found.value:.3f} ({found.low:.3f}–{found.high:.3f})"
 
 
-def _enlarged(picture: Image.Image) -> Image.Image:
+def enlarged(picture: Image.Image) -> Image.Image:
     return picture.resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
+def on_white(picture: Image.Image) -> Image.Image:
     page = Image.new("RGB", picture.size, "white")
     page.paste(picture, mask=picture.getchannel("A"))
     return page

@@ -1,0 +1,1 @@
+"""What subjects cost on FLUX.2 klein."""

@@ -1,0 +1,1 @@
+"""The page that shows a run. One HTML file, no script, nothing loaded."""

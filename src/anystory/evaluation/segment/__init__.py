@@ -1,0 +1,1 @@
+"""`segment` measured on StoryWorld (`anystory eval segment`), and its fusion fitted there."""
