@@ -1,0 +1,1 @@
+"""The server's HTTP: what requests look like, and what they become."""

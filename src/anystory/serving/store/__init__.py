@@ -1,0 +1,1 @@
+"""What the server keeps: jobs and uploads in SQLite, their files beside it."""

@@ -1,0 +1,1 @@
+"""Jobs on their way through the workers: handed out, drawn, and reported."""
