@@ -1,6 +1,6 @@
-"""What one command hands to the next and to us: the model so far in half precision, and the logs, in few small files.
+"""What a run leaves: the model in half precision, and the logs, in few small files.
 
-python scripts/gpu/handover.py RUN OUT
+python scripts/gpu/handover.py WORK OUT
 
 Writes OUT/model.tar.00, .01, … (join them to unpack: `cat model.tar.* | tar -x`) and OUT/logs.tar.gz. Unlike
 `anystory train --pack-to` it takes a model that is not complete yet.
@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 PART = 15 * 2**20
-"""Bytes of one file; the lent machine returns none over 16 MiB."""
+"""Bytes of one file; small enough for most ways of copying."""
 
 MAX_BYTES = 48 * 2**20
 
@@ -49,24 +49,25 @@ def parts(folder: Path) -> list[bytes]:
     return [whole[i : i + PART] for i in range(0, len(whole), PART)]
 
 
-def main(run: Path, out: Path) -> None:
-    """Write both archives, replacing what an earlier stage of the same command left."""
+def main(work: Path, out: Path) -> None:
+    """Write both archives, replacing what an earlier call left."""
     with tempfile.TemporaryDirectory() as scratch:
-        halve(run / "model", Path(scratch) / "model")
+        halve(work / "main" / "model", Path(scratch) / "model")
         pieces = parts(Path(scratch) / "model")
     for old in out.glob("model.tar.*"):
         old.unlink()
     for number, piece in enumerate(pieces):
         (out / f"model.tar.{number:02d}").write_bytes(piece)
     with tarfile.open(out / "logs.tar.gz", "w:gz") as archive:
-        for log in sorted(run.glob("*/log.jsonl")):
-            archive.add(log.parent, arcname=log.parent.name, filter=_logs_only)
+        for log in sorted([*work.glob("*.log"), *work.glob("*/*/*/log.jsonl")]):
+            own = log if log.suffix == ".log" else log.parent
+            archive.add(own, arcname=own.relative_to(work).as_posix(), filter=_logs_only)
     print(f"handed on: {sum(map(len, pieces)) / 2**20:.1f} MiB in {len(pieces)} files")
 
 
 def _logs_only(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """What is worth its bytes: the losses and the sample pictures."""
-    return None if {"checkpoint", "checkpoints", "tensorboard"} & set(Path(entry.name).parts) else entry
+    return None if {"checkpoints", "tensorboard"} & set(Path(entry.name).parts) else entry
 
 
 if __name__ == "__main__":

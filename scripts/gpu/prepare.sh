@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Here, once: put into runs/gpu (which git ignores) what the lent machine lacks. About 15 MB; needs pip and the network.
+# Here, once: put into runs/gpu (which git ignores) what a machine with PyTorch may lack. About 15 MB; needs pip and the network.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PIP=${PIP:-.venv/bin/python -m pip}
@@ -9,7 +9,7 @@ FOR=(--python-version 3.12 --implementation cp --only-binary=:all: --platform ma
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# Missing there as of November 2026 (/work/.library/device/KINDS.md); torch, transformers and accelerate are there.
+# Expected there: torch, transformers, accelerate, OpenCV, rich, typer. Add what else is missing.
 NAMES='diffusers|skia-python|pydantic|pydantic-core|annotated-types|importlib-metadata|zipp|typing-inspection|typing-extensions'
 grep -E "^($NAMES)==" constraints.txt >"$scratch/names.txt"
 $PIP install -q --no-deps --no-compile --target "$scratch/site" "${FOR[@]}" -r "$scratch/names.txt"

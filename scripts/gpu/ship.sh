@@ -10,7 +10,7 @@ cat "$folder"/model.tar.* | tar -x -C "$scratch"
 import sys
 from pathlib import Path
 
-from anystory.training.mini import pack
+from anystory.training.model.packing import pack
 from anystory.training.recipe import load_recipe
 
 size = pack(Path(sys.argv[1]), Path(sys.argv[2]), load_recipe(sys.argv[3]))

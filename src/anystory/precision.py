@@ -1,10 +1,15 @@
-"""Which precision a device multiplies in."""
+"""Which device computes, and which precision it multiplies in."""
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["bf16_is_native", "native_bf16"]
+__all__ = ["bf16_is_native", "default_device", "native_bf16"]
+
+
+def default_device(name: str | None) -> torch.device:
+    """The device of this name; without one a GPU where there is one, else the CPU."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def bf16_is_native(device: torch.device) -> bool:

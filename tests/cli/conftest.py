@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from anystory.cli import app
+from cli.flux_files import FluxFiles, write_flux_files
 from cli.sdxl_files import SdxlFiles, write_sdxl_files
 from pipelines import helpers
 
@@ -26,6 +27,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def files(tmp_path_factory: pytest.TempPathFactory) -> SdxlFiles:
     """A tiny SDXL and IP-Adapter-Plus as they are published."""
     return write_sdxl_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="session")
+def flux(tmp_path_factory: pytest.TempPathFactory) -> FluxFiles:
+    """A tiny FLUX.1 and an adapter for it."""
+    return write_flux_files(tmp_path_factory.mktemp("flux"))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from models.public_files import ip_adapter_plus, write_ip_adapter
+from models.saved.public_files import ip_adapter_plus, write_ip_adapter
 from pipelines import original_layout
 
 

@@ -1,7 +1,8 @@
-"""`anystory adapter init`, from files as they are published to a picture."""
+"""`anystory adapter`: from files as they are published to a picture; what an adapter was trained on."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from anystory import cli
 from anystory.models import SubjectAdapter
-from anystory.models.checksums import read_sums
+from anystory.models.saved.checksums import read_sums
 from anystory.pipelines.sdxl import AnyStoryPipeline
 from cli.sdxl_files import SdxlFiles
 from pipelines.helpers import draw, subject
@@ -30,7 +31,7 @@ def made(files: SdxlFiles, out: Path, *arguments: object) -> SubjectAdapter:
 
 def test_what_is_made_and_said(files, adapter, tmp_path):
     assert {path.name for path in adapter.iterdir()} == {
-        *("README.md", "SHA256SUMS", "config.json"),
+        *("README.md", "SHA256SUMS.txt", "config.json"),
         "diffusion_pytorch_model.safetensors",
     }
     card = (adapter / "README.md").read_text()
@@ -94,6 +95,13 @@ def test_the_papers_tokens_are_copies_and_it_says_so(files, adapter, tmp_path):
     torch.testing.assert_close(many[:, :16], few, atol=2e-3, rtol=2e-3)
 
 
+def test_the_routers_maps_are_of_the_kind_that_is_asked_for(files, tmp_path):
+    for kind in ("shared", "separate"):
+        adapter = made(files, tmp_path / kind, "--map-projections", kind)
+        assert adapter.sizes.map_projections == kind
+        assert any("map_slot" in name for name in adapter.state_dict()) == (kind == "shared")
+
+
 def test_a_seed_makes_the_same_adapter(files, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         made(files, tmp_path / name, "--seed", seed)
@@ -106,6 +114,7 @@ def test_a_seed_makes_the_same_adapter(files, tmp_path):
     [
         ({"--dtype": "int8"}, "--dtype must be one of"),
         ({"--tokens": "17"}, "tokens must be a multiple of the IP-Adapter's 16 queries, got 17"),
+        ({"--map-projections": "both"}, "map_projections must be one of 'shared', 'separate', got 'both'"),
         ({"--base": "nowhere"}, "no unet at 'nowhere'"),
         ({"--ip-adapter": "nowhere.bin"}, "No such file, nor owner/name/file of the hub"),
         ({"--ip-adapter": "h94/IP-Adapter/sdxl_models/x.bin"}, "the hub did not give it"),
@@ -122,7 +131,8 @@ def test_what_cannot_be_is_one_sentence_and_leaves_nothing(files, tmp_path, monk
     result = init(*(part for name, value in given.items() for part in (name, str(value).format(**places))))
     assert result.exit_code == 2
     assert message in result.stderr
-    assert result.stderr.startswith("anystory: ")
+    said = [line for line in result.stderr.splitlines() if not line.endswith(" …")]  # but for what it is doing
+    assert said[0].startswith("anystory: ")
     assert not list(tmp_path.iterdir())
 
 
@@ -132,3 +142,49 @@ def test_an_existing_folder_is_not_overwritten(files, tmp_path):
     assert result.exit_code == 2
     assert "exists already and is not empty" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+# --- what it was trained on ---
+
+
+def references(*arguments: object):
+    return CliRunner().invoke(cli.app, ["adapter", "references", *map(str, arguments)])
+
+
+def test_an_adapter_learns_its_references(model, tmp_path):
+    folder = shutil.copytree(model, tmp_path / "model")
+    before = SubjectAdapter.from_pretrained(folder / "adapter")
+    given = ["--recipe", "mini-cpu", "--pictures", 24, "--components", 3]
+    result = references(folder, *given)
+    assert result.exit_code == 0, result.output
+    assert "24 references, at most 2 subjects in a picture" in result.stdout
+    assert str(tmp_path) not in (folder / "adapter" / "config.json").read_text(), "where it was read from is private"
+    after = SubjectAdapter.from_pretrained(folder / "adapter")
+    assert (after.sizes.max_subjects, after.sizes.familiarity_components) == (2, 3)
+    assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
+    assert 0 < after.familiarity.limit < 100
+    first = after.familiarity.state_dict()
+    assert references(folder, *given).exit_code == 0  # the same again
+    again = SubjectAdapter.from_pretrained(folder / "adapter").familiarity.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    pipe = AnyStoryPipeline.from_pretrained(folder)
+    assert pipe.encode_subjects([subject()])[0].strangeness > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--pictures", 8, "--components", 8], "8 components need more than 16 pictures, got 8"),
+        (["--recipe", "nothing"], "no recipe 'nothing'"),
+        (["--data", "level99"], "level99"),
+    ],
+)
+def test_references_that_cannot_be_learned(model, options, message):
+    result = references(model, "--recipe", "mini-cpu", *options)
+    assert (result.exit_code, message in result.stderr) == (2, True), result.output
+
+
+def test_a_folder_without_an_image_encoder(adapter):
+    result = references(adapter, "--recipe", "mini-cpu")
+    assert result.exit_code == 2
+    assert "has no adapter: name the folder of a whole model" in result.stderr

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import typer
+from rich.markup import render
 from typer.testing import CliRunner
 
 import anystory
@@ -30,6 +31,17 @@ def test_help_imports_nothing_heavy():
     assert loaded.splitlines()[-1] == "LOADED"
     for verb in cli.VERBS:
         assert verb in loaded
+
+
+def test_help_loses_no_words_in_brackets():
+    """Rich takes [words] for markup, and prints nothing of them."""
+    commands = [cli.load_verb(verb) for verb in cli.VERBS]
+    lost = []
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+        texts = [command.help or "", *(getattr(parameter, "help", None) or "" for parameter in command.params)]
+        lost += [text for text in texts if render(text).plain != text]
+    assert lost == []
 
 
 def test_importing_the_package_imports_nothing_heavy():
@@ -98,7 +110,7 @@ def test_user_errors_are_one_line_and_exit_code_2(verb, error, line):
     assert run("--debug", "generate").exception is error
 
 
-def test_warnings_for_users_are_one_line_and_those_for_developers_are_silent():
+def test_warnings_for_users_are_one_line_said_once_and_those_for_developers_are_silent():
     code = (
         "import sys, types, warnings\n"
         "from anystory import cli\n"
@@ -106,6 +118,8 @@ def test_warnings_for_users_are_one_line_and_those_for_developers_are_silent():
         "    warnings.simplefilter('always')\n"
         "    warnings.warn('only the first frame is used')\n"
         "    warnings.warn('old', FutureWarning)\n"
+        "    with warnings.catch_warnings():\n"
+        "        warnings.warn('only the first frame is used')\n"
         "cli.chosen = warn\n"
         "cli.VERBS['demo'] = cli.Verb('anystory.cli', 'chosen', '')\n"
         "sys.argv = ['anystory', 'demo']\n"

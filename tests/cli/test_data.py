@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from anystory.cli import app
 from anystory.data.manifest import write_manifest
-from anystory.data.shard_index import INDEX_NAME
-from anystory.data.shard_writer import ShardWriter
+from anystory.data.shards.index import INDEX_NAME
+from anystory.data.shards.writer import ShardWriter
 from data.samples import make_sample
 
 
@@ -45,14 +45,14 @@ def test_check_reports_and_fails_above_the_limit(shards: Path, tmp_path: Path) -
 
 def test_storyworld_then_check(tmp_path: Path) -> None:
     result = run("storyworld", "--out", tmp_path, "--n", "3", "--size", "32", "--workers", "0")
-    assert (result.exit_code, result.output) == (0, f"drew 3 samples into {tmp_path}\n")
+    assert (result.exit_code, result.stdout) == (0, f"drew 3 samples into {tmp_path}\n")
     assert run("check", tmp_path).exit_code == 0
     assert "drew 1 samples" in run("storyworld", "--out", tmp_path, "--n", "4", "--size", "32", "--workers", "0").output
 
 
 def test_inspect_writes_a_page(shards: Path, tmp_path: Path) -> None:
     result = run("inspect", shards, "--out", tmp_path / "page", "--n", "2", "--workers", "1")
-    assert (result.exit_code, result.output) == (0, f"wrote {tmp_path / 'page' / 'index.html'}\n")
+    assert (result.exit_code, result.stdout) == (0, f"wrote {tmp_path / 'page' / 'index.html'}\n")
     assert "&lt;b&gt;two&lt;/b&gt; things" in (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
 
 
@@ -79,7 +79,7 @@ def test_pack(tmp_path: Path) -> None:
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "manifest.jsonl").write_text('{"key": "a"}\n')
     for arguments, words in (
-        (("check", tmp_path / "nothing"), "is no folder of shards"),
+        (("check", tmp_path / "nothing"), "is not a folder of shards"),
         (("check", tmp_path), "line 1: image: Field required"),
         (("storyworld", "--out", tmp_path, "--n", "1", "--level", "7"), "no level 7"),
     ):

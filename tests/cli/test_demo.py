@@ -10,13 +10,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from anystory.cli import app
-from anystory.cli.demo import ASSETS, demo_cases
-from anystory.storyworld.captions import vocabulary, words
+from anystory.cli.demo import PICTURES, demo_cases
 from anystory.storyworld.identity import Identity, Proportions, is_heldout
+from anystory.storyworld.language.captions import vocabulary, words
 from anystory.storyworld.reference import render_reference
 from anystory.subjects import Subject
 
-CHARACTERS = json.loads((ASSETS / "demo.json").read_text())["characters"]
+CHARACTERS = json.loads((PICTURES / "demo.json").read_text())["characters"]
 
 
 def identity(name: str) -> Identity:
@@ -59,7 +59,7 @@ def test_the_prompts_use_words_of_the_world():
 @pytest.mark.parametrize("name", CHARACTERS)
 def test_the_references_are_held_out_characters(name):
     assert is_heldout(identity(name))
-    stored = np.asarray(Image.open(ASSETS / f"{name}.png")).astype(int)
+    stored = np.asarray(Image.open(PICTURES / f"{name}.png")).astype(int)
     drawn = render_reference(identity(name), size=512).astype(int)
     assert stored.shape == drawn.shape
     assert np.abs(stored - drawn).max() <= 1  # "pixels equal up to one grey level" on every machine
@@ -67,6 +67,6 @@ def test_the_references_are_held_out_characters(name):
 
 @pytest.mark.parametrize("name", CHARACTERS)
 def test_the_references_are_cut_out_by_their_alpha(name):
-    prepared = Subject(ASSETS / f"{name}.png").prepare(64)
+    prepared = Subject(PICTURES / f"{name}.png").prepare(64)
     assert prepared.cutout == "alpha"
     assert 0.2 < prepared.mask.mean() < 0.8

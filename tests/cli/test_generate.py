@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -13,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 from anystory import AnyStoryPipeline, Subject
 from anystory.cli import app
-from anystory.cli.drawing import free_number
-from anystory.cli.generate import parse_size, parse_subjects, split_mask
+from anystory.cli.flags.picture import parse_size
+from anystory.engine.record.png_text import KEYWORD
+from anystory.engine.saving import free_number
+from pipelines.png_files import chunks
 
 from .conftest import give_references
 
@@ -33,6 +37,16 @@ def generate(model: Path, out: Path, *arguments: Any) -> Any:
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def picture_sha256(path: Path) -> str:
+    """Of a PNG without its record."""
+    plain = io.BytesIO()
+    with Image.open(path) as image:
+        image.load()
+        image.info.clear()
+        image.save(plain, format="PNG")
+    return hashlib.sha256(plain.getvalue()).hexdigest()
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +92,7 @@ def test_what_is_written(drawn):
     assert (record["prompt"], record["negative_prompt"], record["seed"]) == ("f r", "x", 5)
     assert (record["steps"], record["guidance"]) == (3, 4.0)  # the model's own
     assert (record["width"], record["height"]) == Image.open(drawn / "0001.png").size
-    assert record["picture_sha256"] == sha256(drawn / "0001.png")
+    assert record["picture_sha256"] == picture_sha256(drawn / "0001.png")
     assert record["environment"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert record["environment"]["threads"] == "1"
     red, blue = record["subjects"]
@@ -93,6 +107,15 @@ def test_what_is_written(drawn):
         assert sha256(model / name.removeprefix("model/")) == digest
 
 
+def test_what_takes_a_while_is_announced_before_anything_is_read(tmp_path, references):
+    (references / "red.png").write_bytes(b"no picture")
+    result = run("generate", "f", "-s", references / "red.png", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    said = result.stderr.splitlines()
+    assert (said[0], len(said)) == ("loading mini …", 2)
+    assert said[1].startswith("anystory: ")
+
+
 def test_the_sheet_can_be_left_out(model, references, tmp_path):
     result = generate(model, tmp_path / "out", "-s", references / "red.png", "--no-sheet")
     assert result.exit_code == 0, result.output
@@ -103,7 +126,7 @@ def test_without_subjects_it_is_the_base_model(model, tmp_path):
     result = generate(model, tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0001.json", "0001.png"]
-    assert run("replay", tmp_path / "out" / "0001.json", "--out", tmp_path / "again").exit_code == 0
+    assert run("replay", "--trust-paths", tmp_path / "out" / "0001.json", "--out", tmp_path / "again").exit_code == 0
 
 
 def test_nothing_is_overwritten(model, references, tmp_path):
@@ -124,14 +147,37 @@ def test_unknown_words_are_named(model, tmp_path):
     assert "'f'" not in result.stderr
 
 
+def test_names_are_those_of_the_sheet_and_the_record(model, references, tmp_path):
+    subjects = ["-s", f"mara={references / 'red.png'}", "-s", f"mara={references / 'blue.png'}"]
+    result = generate(model, tmp_path / "out", *subjects, "-s", references / "red.png", "--scale", "mara:0.5")
+    assert result.exit_code == 0, result.output
+    for folder, last in (
+        ("out", None),
+        ("again", run("replay", "--trust-paths", tmp_path / "out/0001.json", "-o", tmp_path / "again")),
+    ):
+        assert last is None or last.exit_code == 0, last.output
+        mara, red = json.loads((tmp_path / folder / "0001.json").read_text())["subjects"]
+        assert (mara["name"], len(mara["more"]), mara["scale"]) == ("mara", 1, 0.5)
+        assert (red["name"], len(red["more"]), red["scale"]) == ("red", 0, 1.0)
+
+
+def test_a_name_in_the_prompt_is_no_word_for_the_model(model, references, tmp_path):
+    result = run(
+        *("generate", "f mara", "--model", model, "--out", tmp_path / "out", "--seed", 0, "--threads", 1),
+        *("-s", f"Mara={references / 'red.png'}"),
+    )
+    assert result.exit_code == 0
+    assert "does not know the word 'mara': a subject's name is for the results only" in result.stderr
+
+
 # --- replay ---
 
 
 def test_replay_draws_the_same_bytes_when_the_originals_are_gone(drawn, tmp_path):
-    result = run("replay", drawn / "0001.json", "--out", tmp_path / "again")
+    result = run("replay", "--trust-paths", drawn / "0001.json", "--out", tmp_path / "again")
     assert result.exit_code == 0, result.output
     assert "the same picture, byte for byte" in result.stdout
-    assert sha256(tmp_path / "again" / "0001.png") == sha256(drawn / "0001.png")
+    assert picture_sha256(tmp_path / "again" / "0001.png") == picture_sha256(drawn / "0001.png")
     again = json.loads((tmp_path / "again" / "0001.json").read_text())
     assert again["replay_of"] == str(drawn / "0001.json")
     for subject in again["subjects"]:  # the replay can be replayed: it has references of its own
@@ -148,7 +194,7 @@ def test_replay_says_what_differs(drawn, tmp_path):
     data = json.loads(record.read_text())
     weights = {**data["weights"], "model/unet/config.json": "0" * 64}
     edit(record, seed=6, weights=weights, environment=data["environment"] | {"torch": "1.0", "threads": "1"})
-    result = run("replay", record, "--out", tmp_path / "again")
+    result = run("replay", "--trust-paths", record, "--out", tmp_path / "again")
     assert result.exit_code == 1
     assert "not the recorded picture:" in result.stdout
     assert "grey levels on average" in result.stdout
@@ -159,7 +205,7 @@ def test_replay_says_what_differs(drawn, tmp_path):
 
 def test_replay_tells_equal_pixels_in_another_file(drawn, tmp_path):
     edit(drawn / "0001.json", picture_sha256="0" * 64)
-    result = run("replay", drawn / "0001.json", "--out", tmp_path / "again")
+    result = run("replay", "--trust-paths", drawn / "0001.json", "--out", tmp_path / "again")
     assert result.exit_code == 0
     assert "the same pixels in another file" in result.stdout
 
@@ -168,7 +214,7 @@ def test_replay_notices_a_changed_reference(drawn, tmp_path):
     reference = next((drawn / "references").glob("red*"))
     Image.new("RGB", (48, 48), "green").save(reference)
     edit(drawn / "0001.json", subjects=_with_segmenter_none(drawn / "0001.json"))
-    result = run("replay", drawn / "0001.json", "--out", tmp_path / "again")
+    result = run("replay", "--trust-paths", drawn / "0001.json", "--out", tmp_path / "again")
     assert result.exit_code == 1
     assert f"references/{reference.name}: another content" in result.stdout
 
@@ -179,26 +225,82 @@ def _with_segmenter_none(path: Path) -> list[dict[str, Any]]:
 
 def test_replay_of_a_missing_reference(drawn, tmp_path):
     shutil.rmtree(drawn / "references")
-    result = run("replay", drawn / "0001.json", "--out", tmp_path / "again")
+    result = run("replay", "--trust-paths", drawn / "0001.json", "--out", tmp_path / "again")
     assert result.exit_code == 2
     assert "is missing: a record needs the files in references/" in result.stderr
     assert not (tmp_path / "again").exists()
 
 
+def test_replay_of_a_picture(drawn, tmp_path):
+    """Alone with its references, in another folder and under another name."""
+    moved = tmp_path / "sent"
+    shutil.copytree(drawn / "references", moved / "references")
+    shutil.copy(drawn / "0001.png", moved / "fox.png")
+    model = json.loads((drawn / "0001.json").read_text())["model"]
+    unknown = run("replay", moved / "fox.png", "--out", tmp_path / "again")
+    assert unknown.exit_code == 2
+    assert re.search("was drawn with the model 'tiny', .* give --model, or replay the .json", unknown.stderr)
+    result = run("replay", moved / "fox.png", "--out", tmp_path / "again", "--model", model)
+    assert result.exit_code == 0, result.output
+    assert "the same picture, byte for byte" in result.stdout
+    names = [subject["name"] for subject in json.loads((tmp_path / "again" / "0001.json").read_text())["subjects"]]
+    assert names == ["red", "blue"]
+
+
+def test_replay_of_a_picture_that_was_changed(drawn, tmp_path):
+    path, model = drawn / "0001.png", json.loads((drawn / "0001.json").read_text())["model"]
+    with Image.open(path) as image:
+        darker, info = image.point([value // 2 for value in range(256)] * len(image.getbands())), PngInfo()
+        info.add_text(KEYWORD, image.info[KEYWORD])
+    darker.save(path, pnginfo=info)
+    result = run("replay", path, "--out", tmp_path / "again", "--model", model)
+    assert result.exit_code == 1, result.output
+    assert "byte for byte; but" in result.stdout
+    assert f"{path} is another: it was changed afterwards" in result.stdout
+
+
+def test_the_record_inside_a_picture_names_no_folder(drawn):
+    record, inside = (json.loads(text) for text in ((drawn / "0001.json").read_text(), record_inside(drawn)))
+    assert "/" in record["model"]
+    assert inside["model"] == "…/tiny"
+    assert [subject["image"]["original"] for subject in inside["subjects"]] == ["red.png", "blue.png"]
+    for subject in record["subjects"]:
+        for file in filter(None, (subject["image"], subject["mask"])):
+            file["original"] = Path(file["original"]).name
+    assert inside == record | {"model": "…/tiny"}
+    assert str(Path(record["model"]).parent) not in record_inside(drawn)
+
+
+def record_inside(out: Path) -> str:
+    with Image.open(out / "0001.png") as image:
+        return image.info[KEYWORD]
+
+
+def test_no_metadata(model, references, tmp_path):
+    result = generate(model, tmp_path / "out", "-s", references / "red.png", "--no-metadata", "--no-sheet")
+    assert result.exit_code == 0, result.output
+    path = tmp_path / "out" / "0001.png"
+    assert set(chunks(path.read_bytes())) <= {"IHDR", "IDAT", "IEND"}
+    assert json.loads(path.with_suffix(".json").read_text())["picture_sha256"] == sha256(path)
+    result = run("replay", path, "--out", tmp_path / "again")
+    assert result.exit_code == 2
+    assert f"{path} holds no record" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("no json", "is no JSON"),
-        ("[]", "format 'anystory-record/1'"),
+        ("no json", "is no valid JSON"),
+        ("[]", "must hold a JSON object, got list"),
         ('{"format": "anystory-record/9"}', "format 'anystory-record/1'"),
         ('{"format": "anystory-record/1"}', "is damaged"),
-        ('{"format": "anystory-record/1", "subjects": []}', "prompt, negative_prompt.* missing"),
+        ('{"format": "anystory-record/1", "subjects": []}', "prompt: Field required"),
     ],
 )
 def test_replay_of_what_is_no_record(tmp_path, text, message):
     path = tmp_path / "r.json"
     path.write_text(text)
-    result = run("replay", path, "--out", tmp_path / "again")
+    result = run("replay", "--trust-paths", path, "--out", tmp_path / "again")
     assert result.exit_code == 2
     assert re.search(message, result.stderr), result.stderr
 
@@ -211,7 +313,10 @@ def test_replay_of_what_is_no_record(tmp_path, text, message):
     [
         (["-s", "nowhere.png"], "nowhere.png: no such file"),
         (["-s", "{red}:nowhere.png"], "there is no mask 'nowhere.png'"),
-        (["-s", "{red}:{red}", "--region", "2:0,0,1,1"], "there is no subject 2; subjects are counted from 1 to 1"),
+        (
+            ["-s", "{red}:{red}", "--region", "2:0,0,1,1"],
+            "there is no subject 2; they are named 'red', or counted from 1 to 1",
+        ),
         (["-s", "{red}", "--region", "1:0,0,1"], "--region must be I:X0,Y0,X1,Y1"),
         (["-s", "{red}", "--region", "1:0,0,1,1", "--region", "1:0,0,1,1"], "has a region already"),
         (["-s", "{red}", "--region", "1:0,0,40,40"], "fractions of width and height, not pixels"),
@@ -226,29 +331,13 @@ def test_refusals(model, references, tmp_path, arguments, message):
     red = references / "red.png"
     result = generate(model, tmp_path / "out", *(argument.format(red=red) for argument in arguments))
     assert result.exit_code == 2, result.output
-    assert result.stderr.startswith("anystory: ")
+    assert result.stderr.splitlines()[-1].startswith("anystory: ")
     assert message in result.stderr
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
 
 
 # --- parsing ---
-
-
-def test_colons_inside_names_are_no_separators(tmp_path):
-    odd, mask = tmp_path / "C:fox.png", tmp_path / "m:1.png"
-    odd.touch()
-    mask.touch()
-    assert split_mask(str(odd)) == (odd, None)
-    assert split_mask(f"{odd}:{mask}") == (odd, mask)
-
-
-def test_equal_names_are_numbered(tmp_path):
-    paths = [tmp_path / folder / "fox.png" for folder in "abc"]
-    for path in paths:
-        path.parent.mkdir()
-        path.touch()
-    assert [subject.name for subject in parse_subjects([*map(str, paths)], [])] == ["fox", "fox 2", "fox 3"]
 
 
 @pytest.mark.parametrize(

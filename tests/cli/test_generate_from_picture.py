@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 
 from anystory import AnyStoryImg2ImgPipeline, AnyStoryInpaintPipeline, Subject
-from anystory.cli.generate import parse_subjects, split_photos
-from anystory.cli.source import Source, drawing_size, load_source
+from anystory.cli.flags.photos import split_photos
+from anystory.cli.flags.subject import parse_subjects
+from anystory.engine.source import SourcePicture, load_source
+from profiles import SWAPPED, in_srgb, rgb_profile
 
 from .test_generate import generate, run
 
@@ -80,6 +82,27 @@ def test_with_a_mask_the_rest_stays_pixel_for_pixel(model, references, scene, tm
     np.testing.assert_array_equal(after[:, 16:], np.asarray(expected)[:, 16:])
 
 
+def test_a_scene_with_a_profile_and_a_mask_in_an_alpha(model, references, scene, tmp_path):
+    """What stays looks as it did: the result is sRGB, and says no other profile."""
+    with Image.open(scene / "scene.png") as image:
+        before = np.asarray(image)
+        image.save(scene / "profiled.png", icc_profile=rgb_profile(SWAPPED))
+    with Image.open(scene / "mask.png") as mask:
+        black = Image.new("RGBA", mask.size, (0, 0, 0, 0))
+        black.putalpha(mask)
+        black.save(scene / "alpha.png")
+    out, given = tmp_path / "out", ["-s", references / "red.png"]
+    result = generate(model, out, *given, "--image", scene / "profiled.png", "--mask", scene / "alpha.png")
+    assert result.exit_code == 0, result.output
+    with Image.open(out / "0001.png") as drawn:
+        assert "icc_profile" not in drawn.info
+        stayed = np.asarray(drawn)[:, :16].astype(float)
+    np.testing.assert_allclose(stayed, in_srgb(before, SWAPPED)[:, :16], atol=2)
+    again = run("replay", "--trust-paths", out / "0001.json", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    assert "byte for byte" in again.output
+
+
 def test_replay_of_both_when_the_originals_are_gone(model, references, scene, tmp_path):
     out = tmp_path / "out"
     photos = f"{references / 'red.png'}+{references / 'blue.png'}:{references / 'blue-mask.png'}"
@@ -89,7 +112,7 @@ def test_replay_of_both_when_the_originals_are_gone(model, references, scene, tm
     for folder in (references, scene):
         shutil.rmtree(folder)
     for number in (1, 2):
-        result = run("replay", out / f"{number:04d}.json", "--out", tmp_path / "again")
+        result = run("replay", "--trust-paths", out / f"{number:04d}.json", "--out", tmp_path / "again")
         assert result.exit_code == 0, result.output
         assert "the same picture, byte for byte" in result.stdout
     again = json.loads((tmp_path / "again" / "0002.json").read_text())
@@ -97,7 +120,7 @@ def test_replay_of_both_when_the_originals_are_gone(model, references, scene, tm
         assert (tmp_path / "again" / file["file"]).is_file()
     kept = json.loads((out / "0001.json").read_text())["image"]["file"]
     Image.new("RGB", (32, 24)).save(out / kept)
-    result = run("replay", out / "0001.json", "--out", tmp_path / "again")
+    result = run("replay", "--trust-paths", out / "0001.json", "--out", tmp_path / "again")
     assert result.exit_code == 1
     assert f"{kept}: another content" in result.stdout
 
@@ -125,10 +148,10 @@ def test_several_photos_are_the_subjects_list(model, references, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--mask", "{red}"], "--mask and --strength are about --image, and there is none"),
-        (["--strength", "0.5"], "--mask and --strength are about --image, and there is none"),
-        (["--image", "nowhere.png"], "--image 'nowhere.png': no such file"),
-        (["--image", "{red}", "--mask", "{scene}"], "is 32×24, but --image"),
+        (["--mask", "{red}"], "--image is missing: a mask and a strength say what of it is drawn over"),
+        (["--strength", "0.5"], "--image is missing: a mask and a strength say what of it is drawn over"),
+        (["--image", "nowhere.png"], "the picture to draw over 'nowhere.png': no such file"),
+        (["--image", "{red}", "--mask", "{scene}"], "is 32×24, but the image"),
         (["--image", "{red}", "--size", "36"], "must be a multiple of 8, got 36"),
         (["--image", "{red}", "--strength", "0.2"], "`strength` 0.2 leaves none of 3 steps"),
         (["-s", "{red}", "--scale", "1"], "--scale must be I:VALUE, such as 1:0.8; got '1'"),
@@ -165,14 +188,6 @@ def test_a_plus_inside_a_name_is_no_separator(tmp_path):
     assert subject.photos == ((plain, None), (odd, None))
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [((64, 64), (64, 64)), ((40, 24), (40, 24)), ((41, 23), (40, 24)), ((4000, 1000), (128, 32)), ((9, 900), (8, 640))],
-)
-def test_the_size_that_is_drawn(size, expected):
-    assert drawing_size(size, 64 * 64, 8) == expected
-
-
 def test_transparent_parts_are_white_and_a_grey_mask_mixes(tmp_path):
     rgba = np.zeros((4, 4, 4), np.uint8)
     rgba[:2] = (10, 20, 30, 255)
@@ -184,4 +199,4 @@ def test_transparent_parts_are_white_and_a_grey_mask_mixes(tmp_path):
     mixed = source.keep_rest(Image.new("RGB", (4, 4), (110, 120, 130)))
     np.testing.assert_allclose(np.asarray(mixed)[0, 0], np.array([60, 70, 80]), atol=1)
     drawn = Image.new("RGB", (4, 4))
-    assert Source(source.image, None).keep_rest(drawn) is drawn
+    assert SourcePicture(source.image, None).keep_rest(drawn) is drawn

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from anystory import cli
 from anystory.files import sha256_file
 from anystory.models import SubjectAdapter
-from anystory.models.checksums import SUMS
+from anystory.models.saved.checksums import SUMS, read_sums, write_all_sums
+from anystory.pipelines.flux.loading import load_flux_adapter
+from cli.flux_files import set_entries
 from cli.sdxl_files import SdxlFiles, write_sdxl_files
 from pipelines.helpers import pipeline
 
@@ -95,6 +97,29 @@ def test_embedded_and_cached_models_are_listed(cache, files, adapter, tmp_path):
     assert info["kind"] == "IP-Adapter-Plus"
 
 
+def test_every_file_is_held_against_the_list_of_a_whole_model(model, tmp_path):
+    folder = shutil.copytree(model, tmp_path / "model")
+    write_all_sums(folder)
+    assert problems(folder) == []
+    files = json.loads(models("verify", folder, "--json").stdout)["files"]
+    assert all(file["compared_with"] == SUMS for file in files)
+    assert {file["file"] for file in files} == read_sums(folder).keys()
+    (folder / "tokenizer_2" / "tokenizer.json").write_text("{}")
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    shutil.copy(folder / "vae" / WEIGHTS, folder / "vae" / "diffusion_pytorch_model-00001-of-00001.safetensors")
+    found = "; ".join(problems(folder))
+    assert "tokenizer_2/tokenizer.json: its SHA-256 is" in found
+    assert "scheduler/scheduler_config.json: listed in SHA256SUMS.txt, but not there" in found
+    assert "vae/diffusion_pytorch_model-00001-of-00001.safetensors: not listed in SHA256SUMS.txt" in found
+
+
+@pytest.mark.parametrize("line", ["no hash", f"{'0' * 64}  /etc/passwd", f"{'0' * 64}  ../outside"])
+def test_a_list_of_hashes_that_cannot_be_read_is_said(model, tmp_path, line):
+    folder = shutil.copytree(model, tmp_path / "model")
+    (folder / SUMS).write_text(line + "\n")
+    assert any("line 1: expected a SHA-256 and a file name" in problem for problem in problems(folder))
+
+
 def test_a_broken_cached_model_does_not_hide_the_others(cache, files):
     snapshot = put_into_cache(cache, "some/sdxl", files.base)
     (snapshot / "unet" / WEIGHTS).resolve().write_bytes(b"cut")
@@ -157,6 +182,70 @@ def test_a_unet_by_itself_is_a_base_to_start_from(files, tmp_path):
     info = json.loads(models("info", tmp_path / "unet.safetensors", "--json").stdout)
     assert (info["kind"], info["layout"]) == ("a U-Net by itself", "8 attention layers (text width 80)")
     assert info["fits"].startswith("`anystory adapter init`, as a base")
+
+
+def test_flux_and_its_adapter_are_described(flux):
+    layout = "2 double and 2 single blocks, 32 wide"
+    found = {name: json.loads(models("info", place, "--json").stdout) for name, place in vars(flux).items()}
+    assert {name: info["kind"] for name, info in found.items()} == {
+        "base": "FLUX",
+        "adapter": "AnyStory adapter for FLUX.1",
+        "whole": "an AnyStory pipeline for FLUX.1",
+        "schnell": "FLUX",
+    }
+    assert {info["layout"] for info in found.values()} == {layout}
+    assert {name: info["backend"] for name, info in found.items()} == {
+        "base": "flux", "adapter": "", "whole": "flux", "schnell": "flux"
+    }  # fmt: skip
+    assert found["base"]["fits"] == f"adapters for FLUX.1 with {layout}"
+    assert found["whole"]["fits"] == "whole: it has its adapter"
+    assert found["adapter"]["fits"] == f"FLUX.1 with {layout} and texts 24 wide; SigLIP 12 wide"
+    assert found["adapter"] == json.loads(models("info", flux.adapter / "adapter", "--json").stdout) | {
+        "source": str(flux.adapter)
+    }
+    loaded = load_flux_adapter(flux.adapter)
+    assert {part["name"]: part["parameters"] for part in found["adapter"]["parts"]} == {
+        name: sum(p.numel() for p in part.parameters()) for name, part in loaded.named_children()
+    }
+    assert "reference_size 64, redux_dim 12" in models("info", flux.adapter).stdout
+    transformer = json.loads(models("info", flux.base / "transformer", "--json").stdout)
+    assert (transformer["kind"], transformer["layout"]) == ("FluxTransformer2DModel", layout)
+
+
+def test_flux_in_the_cache_is_listed(cache, flux):
+    put_into_cache(cache, "black-forest-labs/FLUX.1-dev", flux.base)
+    put_into_cache(cache, "some/anystory-flux", flux.adapter)
+    rows = {row["name"]: row["kind"] for row in json.loads(models("list", "--json").stdout) if row["where"] == "cached"}
+    assert rows == {
+        "black-forest-labs/FLUX.1-dev": "FLUX",
+        "some/anystory-flux/adapter": "AnyStory adapter for FLUX.1",
+    }
+
+
+def test_what_is_wrong_with_flux_or_its_adapter(flux, tmp_path):
+    assert problems(flux.whole) == problems(flux.adapter) == []
+    assert json.loads(models("verify", flux.whole, "--json").stdout)["shapes_checked"] == ["transformer", "adapter"]
+    folder = shutil.copytree(flux.whole, tmp_path / "whole")
+    set_entries(folder / "transformer" / "config.json", num_single_layers=1)
+    found = "; ".join(problems(folder))
+    assert "transformer: " in found
+    assert "adapter: the adapter is for another transformer: this one has no single_transformer_blocks.1" in found
+    weights = folder / "adapter" / WEIGHTS
+    tensors = load_file(weights)
+    name = next(iter(tensors))
+    save_file({k: v for k, v in tensors.items() if k != name} | {"other": torch.full((1,), torch.nan)}, weights)
+    found = "; ".join(problems(folder))
+    assert name in found
+    assert "other has 1 of 1 values that are NaN or infinite" in found
+
+
+def test_an_adapter_beside_another_flux_is_said(flux, tmp_path):
+    folder = shutil.copytree(flux.whole, tmp_path / "whole")
+    weights = folder / "adapter" / WEIGHTS
+    tensors = load_file(weights)
+    save_file({k: v for k, v in tensors.items() if "single_transformer_blocks.1.query" not in k}, weights)
+    info = json.loads(models("info", folder, "--json").stdout)
+    assert info["fits"] == "broken: its adapter is for FLUX.1 with 2 double and 1 single blocks, 32 wide"
 
 
 def test_an_adapter_for_another_unet_is_said(files, tmp_path):

@@ -14,8 +14,9 @@ import yaml
 from typer.testing import CliRunner
 
 from anystory.cli import app
-from anystory.cli.train import parse_minutes
-from anystory.training.checkpoints import find_checkpoint
+from anystory.cli.flags.training import parse_minutes
+from anystory.models.saved.checksums import SUMS
+from anystory.training.state.checkpoints import find_checkpoint
 from training.conftest import TINY
 
 STAGES = ("vae", "clip", "base", "encoder", "router")
@@ -59,20 +60,25 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, arguments: list[str], sai
 def test_from_nothing_to_packed_weights_and_on(tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(yaml.safe_dump(TINY))
-    command = [sys.executable, "-m", "anystory", "train", "mini", "--recipe", str(recipe), "--workers", "0"]
-    run, packed = str(tmp_path / "run"), tmp_path / "packed"
-    done = subprocess.run([*command, "--out", run, "--pack-to", str(packed)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "packed:" in done.stdout
-    # The packed model is a pipeline, and the start of another run.
-    more = [*command[:-2], "--steps", "1", "--out", str(tmp_path / "more"), "--start", str(packed)]
-    more[4] = "router"
-    done = subprocess.run(more, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    draw = [sys.executable, "-m", "anystory", "generate", "a fox", "--steps", "1", "--model", str(packed)]
-    done = subprocess.run([*draw, "--out", str(tmp_path / "out")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    packed = tmp_path / "packed"
+    options = ["--recipe", recipe, "--threads", 1]
+    said = run("train", "mini", *options, "--workers", 0, "--out", tmp_path / "run", "--pack-to", packed)
+    assert "packed:" in said
+    verified = CliRunner().invoke(app, ["models", "verify", str(packed)])
+    assert verified.exit_code == 0, verified.output
+    assert "nothing to compare with" not in verified.stdout
+    assert f"tokenizer_2/tokenizer.json  (as in {SUMS})" in verified.stdout
+    # The packed model is a pipeline, and the start of another run, here with a process that draws its samples.
+    run("train", "router", *options, "--steps", 1, "--out", tmp_path / "more", "--start", packed)
+    run("generate", "a fox", "--steps", 1, "--model", packed, "--out", tmp_path / "out")
     assert (tmp_path / "out" / "0001.png").is_file()
+
+
+def run(*arguments: object) -> str:
+    """A command that ends well; what it printed."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from safetensors import safe_open
 from typer.testing import CliRunner, Result
 
 from anystory.cli import app
-from anystory.data.cache import INDEX_NAME
 from anystory.data.storyworld_writer import write_storyworld
-from anystory.training.checkpoint import read_progress
-from anystory.training.checkpoints import find_checkpoint
-from anystory.training.components import LOADERS, ModelFolder
+from anystory.data.stream.cache import INDEX_NAME
+from anystory.training.launch.run_file import read_run_file
+from anystory.training.model.components import LOADERS, ModelFolder
 from anystory.training.recipe import load_recipe
-from anystory.training.run_file import read_run_file
+from anystory.training.state.checkpoint import read_progress
+from anystory.training.state.checkpoints import find_checkpoint
 from training.conftest import TINY
 
 

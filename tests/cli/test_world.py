@@ -11,7 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from anystory.cli import app
-from anystory.storyworld.scene import Scene, sample_scene
+from anystory.storyworld.sampling import sample_scene
+from anystory.storyworld.scene import Scene
 
 
 def run(*arguments: object, code: int = 0) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
-import anystory
+from anystory.version import __version__
 
 __all__ = ["app", "main"]
 
@@ -26,15 +29,22 @@ class Verb(NamedTuple):
 VERBS = {
     "generate": Verb("anystory.cli.generate", "generate", "Draw pictures of your subjects from a prompt."),
     "replay": Verb("anystory.cli.replay", "replay", "Draw a recorded picture again and compare."),
+    "segment": Verb("anystory.cli.segment", "segment", "Find your subjects in an existing picture."),
+    "cutout": Verb("anystory.cli.cutout", "cutout", "Cut subjects out of pictures and look at the result."),
+    "cast": Verb("anystory.cli.cast", "app", "Keep your characters, to draw them by name."),
     "demo": Verb("anystory.cli.demo", "demo", "Draw the demo: one, two and look-alike subjects."),
+    "story": Verb("anystory.cli.story", "app", "Draw a story, from a cast and a script to a book."),
+    "studio": Verb("anystory.cli.studio", "studio", "Open the studio in your browser: cast, scenes, stories."),
+    "serve": Verb("anystory.cli.serve", "serve", "Draw pictures over HTTP, in the shape of OpenAI's Images API."),
     "world": Verb("anystory.cli.world", "app", "Draw StoryWorld scenes, characters and sheets."),
-    "data": Verb("anystory.cli.data", "app", "Check, look at, pack and draw training samples."),
+    "data": Verb("anystory.cli.data", "app", "Build, check, show and pack training samples."),
     "train": Verb("anystory.cli.train", "app", "Train the models."),
-    "adapter": Verb("anystory.cli.adapter", "app", "Start an adapter from public weights."),
+    "adapter": Verb("anystory.cli.adapter", "app", "Make adapters, and note which references they were trained on."),
     "models": Verb("anystory.cli.models", "app", "List, describe and verify models."),
     "eval": Verb("anystory.cli.evaluate", "app", "Measure a model."),
-    "bench": Verb("anystory.cli.bench", "app", "Count or time what subjects cost."),
-    "judge": Verb("anystory.cli.judge", "app", "Train and check the reader of StoryWorld pictures."),
+    "figures": Verb("anystory.cli.figures", "figures", "Draw the paper's figures with the numbers behind them."),
+    "bench": Verb("anystory.cli.bench", "app", "Count or time what subjects cost, and how fast training is."),
+    "judge": Verb("anystory.cli.judge", "app", "Train and check the attribute classifier of StoryWorld pictures."),
 }
 
 
@@ -46,15 +56,18 @@ class LazyVerbs(TyperGroup):
         return name, load_verb(name) if name in VERBS else command, rest
 
     def invoke(self, ctx: Any) -> Any:
+        _print_any_name()
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
-        except (ValueError, OSError) as error:
-            if ctx.params.get("debug"):
+        except Exception as error:
+            told = _told(error)
+            if told is None or ctx.params.get("debug"):
                 raise
-            print(f"anystory: {_message(error)}", file=sys.stderr)
-            raise typer.Exit(2) from None
+            message, code = told
+            print(f"anystory: {' '.join(message.split())}", file=sys.stderr)
+            raise typer.Exit(code) from None
 
 
 def load_verb(name: str) -> Any:
@@ -69,10 +82,50 @@ def load_verb(name: str) -> Any:
     return command
 
 
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error) or type(error).__name__
+def _told(error: Exception) -> tuple[str, int] | None:
+    """The message of an error and the exit code: 2 for bad input, 1 for a failure; None for a bug."""
+    said = _with_option(error) or str(error) or type(error).__name__
+    if _is_out_of_memory(error):
+        return f"not enough memory ({said}): take fewer or smaller pictures at a time, or a smaller model", 1
+    if isinstance(error, OSError):
+        if error.strerror and error.filename is not None:
+            said = f"{error.filename}: {error.strerror}"
+        return (f"{said}: {_NO_ROOM[error.errno]}", 1) if error.errno in _NO_ROOM else (said, 2)
+    if isinstance(error, FloatingPointError):  # nothing was wrong with what was asked for, but no picture came out
+        return said, 1
+    return (said, 2) if isinstance(error, ValueError) else None
+
+
+def _with_option(error: Exception) -> str:
+    """What is wrong with an option, under the name that it has here; "" for other errors."""
+    option, problem = getattr(error, "option", None), getattr(error, "problem", None)
+    if not isinstance(error, ValueError) or not isinstance(option, str):
+        return ""
+    return f"{_OPTIONS.get(option, '--' + option.replace('_', '-'))} {problem}"
+
+
+_OPTIONS = {"prompt": "PROMPT", "negative_prompt": "--negative", "width": "--size", "height": "--size"}
+"""{option of the engine: what the command line calls it}, where the name is not the same."""
+
+_NO_ROOM = {
+    errno.ENOSPC: "make room on the disk, and try again",
+    errno.EDQUOT: "your share of the disk is full: make room, and try again",
+    errno.EFBIG: "the size of files is limited (ulimit -f): raise the limit, or write to another disk",
+    errno.EIO: "the disk cannot be read or written",
+}
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Of numpy and Python a MemoryError, of torch a RuntimeError: on GPUs one of a class of its own."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _print_any_name() -> None:
+    """Let file names be printed that are no UTF-8, as the bytes that they are."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 app = typer.Typer(
@@ -87,7 +140,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"anystory {anystory.__version__}")
+        print(f"anystory {__version__}")
         raise typer.Exit
 
 
@@ -107,11 +160,21 @@ for _name, _verb in VERBS.items():
 
 def main() -> None:
     """Run the command line; the entry point of the `anystory` script."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _shown_once()
     app()
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """What a user can act on, without the line of our code that said it; the rest is for developers."""
-    if category is UserWarning:
-        print(f"warning: {message}", file=sys.stderr)
+def _shown_once() -> Callable[..., None]:
+    """Prints what a user can act on, without the line of our code that said it; the rest is for developers.
+
+    Each once: a picture is looked at before a model is loaded and read again when it is drawn with, and Python's own
+    memory of what was shown is lost whenever a library changes the filters.
+    """
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category is UserWarning and str(message) not in shown:
+            shown.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
+
+    return show

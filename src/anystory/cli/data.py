@@ -9,49 +9,56 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from anystory.cli.data_build import build
+from anystory.cli.flags.outputs import Overwrite, check_out_file, check_out_folder
+from anystory.engine.limits import MOST_WORKERS
 from anystory.files import atomic_write
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from anystory.data.census import Census
+    from anystory.data.inspection.census import Census
 
-app = typer.Typer(help="Check, look at, pack and draw training samples.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Build, check, show and pack training samples.", no_args_is_help=True, add_completion=False)
 app.command()(build)
 
 Samples = Annotated[list[Path], typer.Argument(help="A manifest (.jsonl, .parquet), or folders of shards.")]
 
 Workers = Annotated[
-    int | None, typer.Option(min=0, help="Reading processes; 0 reads in this one. [one per core, few samples: 0]")
+    int | None,
+    typer.Option(
+        min=0, max=MOST_WORKERS, help="Worker processes; 0 uses none. Default: one per core, or 0 for few samples."
+    ),
 ]
 
 
 @app.command()
 def check(
     path: Samples,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write what was found to this file.")] = None,
-    limit: Annotated[float, typer.Option(min=0, max=1, help="Largest share of bad samples that still passes.")] = 0.0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
+    limit: Annotated[float, typer.Option(min=0, max=1, help="Largest share of bad samples that passes.")] = 0.0,
     min_side: Annotated[int, typer.Option(min=1, help="Least width and height of a target, pixels.")] = 32,
     workers: Workers = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Read every sample and say what is there and what is wrong. Ends with exit code 1 above the limit."""
+    """Read every sample, and print what is there and what is wrong. Exit code 1 above the limit."""
+    check_out_file(json_file, "--json", overwrite=overwrite)
     from rich.console import Console
 
-    from anystory.cli.bar import counting_bar
-    from anystory.data.census import take_census
+    from anystory.cli.terminal.bar import counting_bar
+    from anystory.data.inspection.census import take_census
     from anystory.data.pixels import ReadLimits
-    from anystory.data.processes import workers_for
     from anystory.data.sources import open_source
+    from anystory.process_pool import worker_count
 
     source, limits = open_source(path), ReadLimits(min_side=min_side)
     with counting_bar("checking", len(source)) as seen:
-        census = take_census(source, limits=limits, workers=workers_for(workers, len(source)), seen=seen)
+        census = take_census(source, limits=limits, workers=worker_count(workers, len(source)), seen=seen)
     console = Console()
     console.print(_census_table(census))
     if census.tally.bad:
         console.print(_bad_table(census))
     if json_file is not None:
-        with atomic_write(json_file) as temporary:
+        with atomic_write(json_file, overwrite=overwrite) as temporary:
             temporary.write_text(json.dumps(census.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"wrote {json_file}")
     passed = census.tally.share <= limit
@@ -67,16 +74,18 @@ def inspect(
     n: Annotated[int, typer.Option(min=1, max=2000, help="Samples to show, evenly spread over the set.")] = 48,
     counted: Annotated[int, typer.Option(min=1, help="Most samples to read for the statistics.")] = 2000,
     workers: Workers = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write a page with samples to look at (target, masks, references, caption) and statistics."""
-    from anystory.cli.bar import counting_bar
-    from anystory.data.inspection import write_page
-    from anystory.data.processes import workers_for
+    """Write a page with samples (target, masks, references, caption) and statistics."""
+    check_out_file(out / "index.html", overwrite=overwrite)
+    from anystory.cli.terminal.bar import counting_bar
+    from anystory.data.inspection.page import write_page
     from anystory.data.sources import open_source
+    from anystory.process_pool import worker_count
 
     source = open_source(path)
     read = min(len(source), max(counted, n))
-    count = workers_for(workers, read)
+    count = worker_count(workers, read)
     with counting_bar("reading", read) as seen:
         title = ", ".join(map(str, path))
         page = write_page(source, out, show=n, count=counted, title=title, workers=count, seen=seen)
@@ -86,7 +95,7 @@ def inspect(
 @app.command()
 def index(folder: Annotated[Path, typer.Argument(help="Folder of shards (tar files).")]) -> None:
     """Write index.json for shards that have none, or whose files have changed."""
-    from anystory.data.shard_index import rebuild_index
+    from anystory.data.shards.index import rebuild_index
 
     found = rebuild_index(folder)
     print(f"{sum(shard.samples for shard in found.shards)} samples in {len(found.shards)} shards")
@@ -100,10 +109,11 @@ def pack(
     max_mb: Annotated[int, typer.Option(min=1, help="Largest shard, in millions of bytes.")] = 1000,
     limit: Annotated[float, typer.Option(min=0, max=1, help="Largest share of bad samples to leave out.")] = 0.05,
 ) -> None:
-    """Write a manifest's good samples as shards; a second run goes on where the first one stopped."""
-    from anystory.cli.bar import counting_bar
+    """Write a manifest's good samples as shards. An interrupted run resumes."""
+    check_out_folder(out)
+    from anystory.cli.terminal.bar import counting_bar
     from anystory.data.manifest import Manifest
-    from anystory.data.packing import pack_manifest
+    from anystory.data.shards.packing import pack_manifest
 
     source = Manifest(manifest)
     with counting_bar("packing", len(source)) as seen:
@@ -119,14 +129,13 @@ def storyworld(
     size: Annotated[int, typer.Option(min=8, max=4096, help="Height and width of the pictures, pixels.")] = 64,
     split: Annotated[Literal["train", "heldout"], typer.Option(help="Which identities appear.")] = "train",
     start: Annotated[int, typer.Option(min=0, help="Number of the first sample.")] = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Drawing processes; 0 draws in this one. [one per core, few samples: 0]")
-    ] = None,
+    workers: Workers = None,
 ) -> None:
-    """Draw pairs of StoryWorld as shards: a scene, its masks, and each character in another pose and view."""
-    from anystory.cli.bar import counting_bar
-    from anystory.data.processes import workers_for
+    """Draw StoryWorld pairs as shards: a scene, its masks, and each character in another pose and view."""
+    check_out_folder(out)
+    from anystory.cli.terminal.bar import counting_bar
     from anystory.data.storyworld_writer import write_storyworld
+    from anystory.process_pool import worker_count
 
     with counting_bar("drawing", n) as seen:
         drawn = write_storyworld(
@@ -136,7 +145,7 @@ def storyworld(
             size=size,
             split=split,
             start=start,
-            workers=workers_for(workers, n),
+            workers=worker_count(workers, n),
             written=seen,
         )
     print(f"drew {drawn} samples into {out}" + (f"; {n - drawn} were there" if drawn < n else ""))
@@ -146,7 +155,7 @@ def _census_table(census: Census) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from anystory.data.census import spread
+    from anystory.data.inspection.census import spread
 
     def counts(values: dict) -> str:
         return escape(", ".join(f"{name}: {count}" for name, count in sorted(values.items()))) or "none"

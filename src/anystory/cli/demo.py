@@ -9,18 +9,25 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-import anystory
-from anystory.cli.drawing import Drawn, Job, SubjectFiles, draw_job
-from anystory.cli.model_options import ModelOptions
-from anystory.cli.session import Session
+from anystory.cli.flags.model import Threads
+from anystory.cli.flags.outputs import Metadata, OutFolder, check_out_folder, free_path
+from anystory.cli.flags.picture import Steps
+from anystory.cli.terminal.announce import announce
+from anystory.cli.terminal.drawing_bar import drawing_bar
+from anystory.engine.job import Job, SubjectFiles
+from anystory.engine.limits import MOST_PICTURES, MOST_SEED, check_seeds
+from anystory.engine.options import ModelOptions
 from anystory.files import atomic_write
+from anystory.version import ASSETS
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from anystory.engine.saving import Kept
+
 __all__ = ["DemoCase", "demo", "demo_cases"]
 
-ASSETS = Path(anystory.__file__).parent / "assets" / "demo"
+PICTURES = ASSETS / "demo"
 
 
 class DemoCase(NamedTuple):
@@ -33,23 +40,32 @@ class DemoCase(NamedTuple):
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; nothing in it is overwritten.")] = Path("demo-out"),
-    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Pictures of each kind.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first picture of each kind.")] = 0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps; by default the model's.")] = None,
+    out: OutFolder = Path("demo-out"),
+    num: Annotated[int, typer.Option("--num", "-n", min=1, max=MOST_PICTURES, help="Pictures of each kind.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the first picture of each kind.")] = 0,
+    steps: Steps = None,
     model: Annotated[str, typer.Option(help="An embedded model (mini), a folder, or a hub id.")] = "mini",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; by default torch's own choice.")] = None,
+    metadata: Metadata = True,
+    threads: Threads = None,
 ) -> None:
     """Draw the demo: one subject, two subjects, and two of a kind, with their routing sheets and an overview."""
-    session = Session(ModelOptions(model=model, threads=threads))
+    check_out_folder(out)
+    check_seeds(seed, num)
+    announce(f"loading {model}")
+    from anystory.cli.terminal.loading import load_model
+    from anystory.engine.drawing import draw_into
+
+    loaded = load_model(ModelOptions(model=model, threads=threads))
     rows = []
     for case in demo_cases(steps):
-        drawn = draw_job(session, case.job, range(seed, seed + num), out / case.name, title=case.title)
+        with drawing_bar(case.title) as show:
+            seeds = range(seed, seed + num)
+            drawn = draw_into(out / case.name, loaded, case.job, seeds, on_event=show, metadata=metadata)
         print(f"{case.title}: {case.job.prompt!r}")
         for one in drawn:
-            print(f"  {one.picture}, routing maps: {one.sheet}")
+            print(f"  {one.files.picture}, routing maps: {one.files.sheet}")
         rows.append((case, drawn))
-    path = _free_path(out / "overview.png")
+    path = free_path(out / "overview.png")
     with atomic_write(path, overwrite=False) as temporary:
         overview(rows).save(temporary)
     print(f"all together: {path}")
@@ -57,7 +73,7 @@ def demo(
 
 def demo_cases(steps: int | None = None) -> list[DemoCase]:
     """What the demo draws; the references are held-out characters, which no model of ours was trained on."""
-    data = json.loads((ASSETS / "demo.json").read_text(encoding="utf-8"))
+    data = json.loads((PICTURES / "demo.json").read_text(encoding="utf-8"))
     return [
         DemoCase(
             name=case["name"],
@@ -66,8 +82,7 @@ def demo_cases(steps: int | None = None) -> list[DemoCase]:
                 prompt=case["prompt"],
                 steps=steps,
                 subjects=tuple(
-                    SubjectFiles(image=ASSETS / f"{subject}.png", name=subject, settings={})
-                    for subject in case["subjects"]
+                    SubjectFiles(image=PICTURES / f"{subject}.png", name=subject) for subject in case["subjects"]
                 ),
             ),
         )
@@ -75,11 +90,11 @@ def demo_cases(steps: int | None = None) -> list[DemoCase]:
     ]
 
 
-def overview(rows: Sequence[tuple[DemoCase, Sequence[Drawn]]]) -> Image.Image:
+def overview(rows: Sequence[tuple[DemoCase, Sequence[Kept]]]) -> Image.Image:
     """One page: for each case its prompt, the references and the pictures."""
     from PIL import Image
 
-    from anystory.evaluation.layout import below, beside, captioned, framed, text
+    from anystory.page_layout import below, beside, captioned, framed, text
 
     small, large = 128, 256
     most = max(len(case.job.subjects) for case, _ in rows)
@@ -94,13 +109,3 @@ def overview(rows: Sequence[tuple[DemoCase, Sequence[Drawn]]]) -> Image.Image:
         ]
         pieces += [text(f"{case.title}: {case.job.prompt}", size=18), beside([*given, *pictures], gap=10)]
     return framed(below(pieces, gap=10))
-
-
-def _free_path(path: Path) -> Path:
-    """The path, or with a number behind its name if it is taken."""
-    number = 2
-    free = path
-    while free.exists():
-        free = path.with_stem(f"{path.stem}-{number}")
-        number += 1
-    return free

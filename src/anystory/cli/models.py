@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from anystory.pipelines.inventory import Description
+from anystory.cli.terminal.libraries import clean_stdout, quiet_libraries
 
-app = typer.Typer(help="List, describe and verify models.", no_args_is_help=True, add_completion=False)
+if TYPE_CHECKING:
+    from anystory.engine.backends.description import Description
+
+app = typer.Typer(help="List, describe, verify and find models.", no_args_is_help=True, add_completion=False)
 
 Name = Annotated[str, typer.Argument(help="Embedded model, folder, .safetensors file, or downloaded hub id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -19,19 +21,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command(name="list")
 def list_models(as_json: Json = False) -> None:
     """List the embedded models and what the hub's cache holds for AnyStory."""
-    from anystory.pipelines.assets import embedded_models
-    from anystory.pipelines.inventory import cached_models, describe
-
-    rows: list[dict[str, str | int]] = []
-    for place, names in (("embedded", embedded_models()), ("cached", cached_models())):
-        for name in names:
-            row: dict[str, str | int] = {"name": name, "where": place}
-            try:
-                found = describe(name)
-                row |= {"kind": found.kind, "bytes": found.bytes, "fits": found.fits}
-            except (ValueError, OSError) as error:  # a broken model must not hide the others
-                row |= {"kind": "unreadable", "bytes": 0, "fits": str(error)}
-            rows.append(row)
+    with clean_stdout():
+        rows = _all_models()
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -41,24 +32,42 @@ def list_models(as_json: Json = False) -> None:
         print("The hub's cache holds no base model, adapter or IP-Adapter-Plus.")
 
 
+def _all_models() -> list[dict[str, str | int]]:
+    """A row for each model that is here; one that cannot be read says so and does not hide the others."""
+    from anystory.engine.inventory.describe import cached_models, describe
+    from anystory.pipelines.loading.assets import embedded_models
+
+    rows: list[dict[str, str | int]] = []
+    for place, names in (("embedded", embedded_models()), ("cached", cached_models())):
+        for name in names:
+            row: dict[str, str | int] = {"name": name, "where": place}
+            try:
+                found = describe(name)
+                row |= {"kind": found.kind, "bytes": found.bytes, "fits": found.fits}
+            except (ValueError, OSError) as error:
+                row |= {"kind": "unreadable", "bytes": 0, "fits": str(error)}
+            rows.append(row)
+    return rows
+
+
 @app.command()
 def info(name: Name, as_json: Json = False) -> None:
-    """Say what a model is: sizes, parameters of each part, layout, and which base or adapter it fits."""
-    from anystory.pipelines.inventory import describe
+    """Show what a model is: sizes, parameters of each part, layout, and which base or adapter it fits."""
+    with clean_stdout():
+        from anystory.engine.inventory.describe import describe
 
-    found = describe(name)
+        found = describe(name)
     print(json.dumps(found.to_dict(), indent=2) if as_json else _text(found))
 
 
 @app.command()
 def verify(name: Name, as_json: Json = False) -> None:
     """Read every weight: hashes, shapes, finite values. Ends with exit code 1 if anything is wrong."""
-    from anystory.cli.drawing import quiet_libraries
-
     quiet_libraries()
-    from anystory.pipelines.verify import verify as check
+    with clean_stdout():
+        from anystory.engine.inventory.verify import verify as check
 
-    result = check(name)
+        result = check(name)
     if as_json:
         files = [vars(file) for file in result.files]
         shown = {"path": str(result.path), "whole": result.whole, "problems": result.problems}
@@ -75,16 +84,52 @@ def verify(name: Name, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def get(
+    name: Annotated[
+        str, typer.Argument(help="u2netp, u2net, u2net_human_seg, silueta, isnet-general-use, isnet-anime.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Show where a segmenter's file is published and where it belongs. Nothing is downloaded."""
+    with clean_stdout():
+        from anystory.subjects.onnx_models import ONNX_MODELS, is_published, model_folder
+
+    model = ONNX_MODELS.get(name)
+    if model is None:
+        raise ValueError(
+            f"nothing is known of {name!r}. Known are {', '.join(ONNX_MODELS)}; a segmentation model of the hub is "
+            "named by its id, --segmenter OWNER/NAME"
+        )
+    path = model_folder() / model.file
+    whole = is_published(path.read_bytes(), model) if path.is_file() else None
+    if as_json:
+        found = {"name": name, "finds": model.finds, "url": model.url, "bytes": model.bytes, "md5": model.md5}
+        print(json.dumps(found | {"path": str(path), "there": whole is not None, "whole": whole}, indent=2))
+        return
+    state = {None: "it is not there yet", True: "it is there, and whole", False: "ANOTHER FILE is there: get this one"}
+    print(f"{name}: finds {model.finds}")
+    print(f"published  {model.url}")
+    print(f"size       {model.bytes:,} bytes ({_size(model.bytes)}), MD5 {model.md5}")
+    print(f"belongs    {path}")
+    print(f"now        {state[whole]}")
+    print(f"used       anystory cutout photo.jpg --segmenter {name}")
+
+
 def _text(found: Description) -> str:
     lines = [f"{found.source}: {found.kind}", f"path      {found.path}"]
     if found.layout:
         lines.append(f"layout    {found.layout}")
     if found.fits:
         lines.append(f"fits      {found.fits}")
+    if found.backend:
+        lines.append(f"backend   {found.backend}")
     if found.variants:
         lines.append(f"variants  {', '.join(found.variants)}")
     if found.sizes:
-        lines.append("sizes     " + ", ".join(f"{name} {value}" for name, value in found.sizes.items()))
+        lines.append(
+            "sizes     " + ", ".join(f"{name} {value}" for name, value in found.sizes.items() if value is not None)
+        )
     width = max((len(part.name) for part in found.parts), default=0)
     lines += ["", f"{'part':<{width}}  {'parameters':>13}  {'size':>9}  type"]
     lines += [

@@ -2,133 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anystory.cli.drawing import Drawn, Job, PhotoFiles, SubjectFiles, draw_job
-from anystory.cli.model_options import ModelOptions
-from anystory.cli.session import Session
+from anystory.cli.flags.moved import MovedFlags, TrustPaths
+from anystory.cli.flags.outputs import Metadata, OutFolder, Sheet, check_out_folder
+from anystory.cli.flags.spread import spread
+from anystory.cli.terminal.announce import announce
+from anystory.cli.terminal.drawing_bar import drawing_bar
 
 if TYPE_CHECKING:
-    from anystory.pipelines.record import FileRecord, PictureRecord
+    from anystory.engine.replay import Comparison, Replay
 
 __all__ = ["replay"]
 
 
+@spread
 def replay(
-    record: Annotated[Path, typer.Argument(help="The JSON beside a picture.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; nothing in it is overwritten.")] = Path("replay"),
-    model: Annotated[str | None, typer.Option(help="Where the model is now, if it has moved.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="Where the adapter is now, if it has moved.")] = None,
-    config: Annotated[str | None, typer.Option(help="Where a single file's configuration is now.")] = None,
-    image_encoder: Annotated[str | None, typer.Option(help="Where the image encoder is now.")] = None,
-    lora: Annotated[list[Path] | None, typer.Option(help="Where the LoRAs are now, in the recorded order.")] = None,
-    device: Annotated[str | None, typer.Option(help="Another device than the recorded one.")] = None,
-    offload: Annotated[str | None, typer.Option(help="Another offloading than the recorded one.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Another number of threads.")] = None,
-    sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw the sheet of routing maps.")] = True,
+    record: Annotated[Path, typer.Argument(help="A picture that holds its record, or the JSON beside it.")],
+    moved: MovedFlags,
+    trust_paths: TrustPaths = False,
+    out: OutFolder = Path("replay"),
+    sheet: Sheet = True,
+    metadata: Metadata = True,
 ) -> None:
     """Draw a recorded picture again and compare.
 
-    With the same versions on the same kind of machine it is the same file, byte for byte. Otherwise what differs is
-    said, and the exit code is 1.
+    With the same versions on the same kind of machine it is the same picture, byte for byte. Otherwise the command
+    says what differs, and its exit code is 1.
     """
-    from anystory.pipelines.record import check_files, differences, load_record
+    check_out_folder(out)
+    announce(f"reading {record}")
+    from anystory.cli.terminal.loading import load_model
+    from anystory.engine.drawing import draw_into
 
-    then = load_record(record)
-    folder = record.parent
-    changed = check_files(then.files, folder)
-    places = {"model": model, "adapter": adapter, "config": config, "image_encoder": image_encoder}
-    session = Session(recorded_options(then, lora or (), **places, device=device, offload=offload, threads=threads))
-    again = draw_job(
-        session, recorded_job(then, folder), [then.seed], out, sheet=sheet, title="replaying", replay_of=str(record)
-    )[0]
-    print(again.picture)
-    if again.record.picture_sha256 == then.picture_sha256:
-        print("the same picture, byte for byte")
-        return
-    same, verdict = _compare(folder / then.picture, again)
-    print(verdict)
-    changed += differences(then.weights, session.weights)
-    changed += differences(then.environment, again.record.environment)
-    for line in changed or ["nothing that the record knows of: the processor or a library it does not list, perhaps"]:
-        print(f"  {line}")
-    if not same:
+    restored = restored_from(record, moved, trust_paths)
+    model = load_model(restored.options, restored.job)
+    with drawing_bar("replaying") as show:
+        seeds = [restored.record.seed]
+        [again] = draw_into(
+            out, model, restored.job, seeds, on_event=show, sheet=sheet, metadata=metadata, replay_of=str(record)
+        )
+    print(again.files.picture)
+    found = restored.compare(again)
+    for line in verdict(found, record):
+        print(line)
+    if found.was_changed or not (found.same_bytes or found.share == 0):
         raise typer.Exit(1)
 
 
-def recorded_options(record: PictureRecord, loras: Sequence[Path], **changes: Any) -> ModelOptions:
-    """What a record's picture was drawn with, but for what is given now (None: as recorded).
-
-    Args:
-        loras: Where the LoRAs are, each with its recorded scale; none: where they were.
+def restored_from(record: Path, moved: MovedFlags, trust_paths: bool) -> Replay:
+    """What a record asks for, and what the command line says instead.
 
     Raises:
-        ValueError: another number of LoRAs than recorded.
+        ValueError: it cannot be drawn again; see `engine.replay.restore`.
     """
-    options = ModelOptions.of_record(record)
-    options = replace(options, **{name: value for name, value in changes.items() if value is not None})
-    if options.device == "cpu" and changes.get("offload") is None:
-        options = replace(options, offload="none")  # it decides where weights wait, not what is drawn
-    if not loras:
-        return options
-    if len(loras) != len(options.loras):
-        raise ValueError(f"--lora is given {len(loras)} times, but the picture has {len(options.loras)} LoRAs")
-    moved = [replace(lora, file=str(path)) for lora, path in zip(options.loras, loras, strict=True)]
-    return replace(options, loras=tuple(moved))
+    from anystory.engine.replay import HiddenPlaces, PathsOutside, restore
+
+    try:
+        return restore(record, trust_paths=trust_paths, **moved.changes())
+    except HiddenPlaces as error:
+        options = " and ".join(f"--{option.replace('_', '-')}" for option in error.places)
+        raise ValueError(f"{error}: give {options}, or replay the .json that was written beside it") from None
+    except PathsOutside as error:
+        models = "" if error.outside[0][0] == "file" else "; or say where they are now (--model, --adapter, …)"
+        raise ValueError(f"{error}. If you know who wrote it, add --trust-paths{models}") from None
 
 
-def recorded_job(record: PictureRecord, folder: Path) -> Job:
-    """What a record asks for, with the copies of the references beside it."""
-    from anystory.subjects import Subject
-
-    def path(file: FileRecord | None) -> Path | None:
-        return None if file is None else folder / file.file
-
-    known = {field.name for field in fields(Subject)} - {"image", "mask", "name"}
-    subjects = tuple(
-        SubjectFiles(
-            image=folder / subject.image.file,
-            mask=path(subject.mask),
-            more=tuple(PhotoFiles(folder / photo.image.file, path(photo.mask)) for photo in subject.more),
-            name=subject.name,
-            settings={name: getattr(subject, name) for name in known},
+def verdict(found: Comparison, record: Path) -> Iterator[str]:
+    """What a comparison says, in lines."""
+    if found.was_changed:
+        yield f"the picture that was recorded, byte for byte; but {record} is another: it was changed afterwards"
+        return
+    if found.same_bytes:
+        yield "the same picture, byte for byte"
+        return
+    if found.share is None:
+        said = f"not the recorded picture: {found.problem}"
+    elif found.share == 0:
+        said = "the same pixels in another file (the recorded one was written differently)"
+    else:
+        said = (
+            f"not the recorded picture: {found.share:.1%} of the pixels differ, by {found.mean:.2f} grey levels on "
+            f"average and {found.most} at most"
         )
-        for subject in record.subjects
-    )
-    return Job(
-        prompt=record.prompt,
-        subjects=subjects,
-        image=path(record.image),
-        mask=path(record.mask),
-        strength=record.strength,
-        negative_prompt=record.negative_prompt,
-        steps=record.steps,
-        guidance=record.guidance,
-        width=record.width,
-        height=record.height,
-    )
-
-
-def _compare(original: Path, again: Drawn) -> tuple[bool, str]:
-    """Whether two pictures have the same pixels, and how far they are apart: the heading of what differs."""
-    import numpy as np
-    from PIL import Image
-
-    if not original.is_file():
-        return False, "not the recorded picture (which is no longer beside its record). What differs:"
-    with Image.open(original) as image:
-        then, now = np.asarray(image.convert("RGB")).astype(int), np.asarray(again.image.convert("RGB")).astype(int)
-    if then.shape != now.shape:
-        return False, f"not the recorded picture: {original} has another size. What differs:"
-    apart = np.abs(then - now)
-    if not apart.any():
-        return True, "the same pixels in another file (the recorded one was written differently). What differs:"
-    return False, (
-        f"not the recorded picture: {(apart.max(axis=-1) > 0).mean():.1%} of the pixels differ, "
-        f"by {apart.mean():.2f} grey levels on average and {apart.max()} at most. What differs:"
-    )
+    yield f"{said}. What differs:"
+    reasons = found.reasons or ("nothing in the record: the processor, or a library that it does not list, perhaps",)
+    for reason in reasons:
+        yield f"  {reason}"

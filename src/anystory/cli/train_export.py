@@ -8,29 +8,32 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from anystory.cli.drawing import quiet_libraries
+from anystory.cli.flags.outputs import check_out_folder
+from anystory.cli.flags.training import RunFolder
+from anystory.cli.terminal.libraries import quiet_libraries
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="The run folder that --out named.", metavar="RUN")],
+    folder: RunFolder,
     out: Annotated[Path, typer.Option(help="Folder for the model; it must not exist yet, or be empty.")],
     stage: Annotated[
-        str | None, typer.Option(help="Whose checkpoint; if not given, the last stage's that has one.")
+        str | None, typer.Option(help="The stage whose checkpoint to take; by default the last one that has any.")
     ] = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(help="best, last or step-N; if not given, the best where validation ran, else the last."),
+        typer.Option(help="best, last or step-N; by default the best if validation ran, else the last."),
     ] = None,
 ) -> None:
-    """Write a checkpoint's averaged weights as the end of its stage would have: for --model, or --adapter on a base."""
+    """Write a checkpoint's averaged weights as its stage would at its end: for --model, or on a base for --adapter."""
+    check_out_folder(out)
     quiet_libraries()
-    from anystory.training.checkpoint_export import export_checkpoint
+    from anystory.training.model.checkpoint_export import export_checkpoint
 
     found = export_checkpoint(folder, out, cast(Any, stage), checkpoint)
-    if found.figure is None:
+    if found.metric is None:
         said = "not validated"
     else:
-        said = f"validated {found.figure.name} {found.figure.value:.6g}"
+        said = f"validated {found.metric.name} {found.metric.value:.6g}"
     print(f"{out}: stage {found.stage}, step {found.progress.step} ({said})")
     if found.stale:
         print(f"note: {', '.join(found.stale)} learned on other weights than those in {out}", file=sys.stderr)

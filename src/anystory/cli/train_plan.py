@@ -4,59 +4,51 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from anystory.cli.drawing import quiet_libraries
+from anystory.cli.terminal.libraries import quiet_libraries
 
 if TYPE_CHECKING:
-    from anystory.evaluation.plan.estimate import Plan
-
-STRATEGIES = ("ddp", "zero2", "fsdp2")
+    from anystory.evaluation.plan.estimate import TrainingPlan
 
 
 def plan(
     config: Annotated[str, typer.Argument(help="A recipe's name or YAML file, e.g. sdxl_encoder.")],
-    stage: Annotated[str | None, typer.Option(help="encoder or router; by default all that the recipe has.")] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="How many GPUs, on all nodes together.")] = 1,
-    memory: Annotated[float, typer.Option(min=1, help="Memory of each, GB.")] = 80,
-    strategy: Annotated[str, typer.Option(help="ddp, zero2 or fsdp2: the files in configs/accelerate.")] = "ddp",
-    batch: Annotated[int | None, typer.Option(min=1, help="Samples per GPU at a time, in the recipe's place.")] = None,
+    stage: Annotated[str | None, typer.Option(help="encoder or router; by default all stages of the recipe.")] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs, on all nodes together.")] = 1,
+    memory: Annotated[float, typer.Option(min=1, help="Memory of each GPU, in GB.")] = 80,
+    strategy: Annotated[str, typer.Option(help="ddp or fsdp2: the files in configs/accelerate.")] = "ddp",
+    batch: Annotated[int | None, typer.Option(min=1, help="Overrides the recipe's samples per GPU at a time.")] = None,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="Samples that the run sees, in the recipe's place.")
+        int | None, typer.Option(min=1, help="Overrides the number of samples that the run sees.")
     ] = None,
-    tflops: Annotated[float, typer.Option(min=1, help="TFLOP/s of one GPU on paper, bf16: A100 312, H100 989.")] = 312,
-    utilisation: Annotated[float, typer.Option(min=0.01, max=1, help="The part of it that a run reaches.")] = 0.35,
+    tflops: Annotated[float, typer.Option(min=1, help="Nominal TFLOP/s of one GPU in bf16: A100 312, H100 989.")] = 312,
+    utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="The share of these TFLOP/s that a run reaches.")
+    ] = 0.35,
     compare: Annotated[bool, typer.Option("--compare", help="Count with and without gradient checkpointing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print memory per GPU, hours and disk of a run, from one batch on torch's meta device, which computes nothing."""
+    """Print memory per GPU, hours and disk that a run needs, counted on torch's meta device, which computes nothing."""
     from anystory.training.recipe import PERSONAL_STAGES, load_recipe
 
-    if strategy not in STRATEGIES:
-        raise ValueError(f"--strategy is one of {', '.join(STRATEGIES)}, got {strategy!r}")
     recipe = load_recipe(config)
     stages: list[Any] = [name for name in recipe.stage_names if name in PERSONAL_STAGES]
     if stage is not None and stage not in stages:
         raise ValueError(f"--stage: recipe {recipe.name!r} has no stage {stage!r} to plan, only {', '.join(stages)}")
     quiet_libraries()
     from anystory.evaluation.plan.estimate import estimate
+    from anystory.evaluation.plan.memory import Machines
 
+    machines = Machines(
+        gpus=gpus, memory_gb=memory, strategy=cast(Any, strategy), tflops=tflops, utilisation=utilisation
+    )
+    say = partial(print, file=sys.stderr, flush=True)
     plans = [
-        estimate(
-            recipe,
-            name,
-            gpus=gpus,
-            memory_gb=memory,
-            strategy=cast(Any, strategy),
-            batch_size=batch,
-            samples=samples,
-            tflops=tflops,
-            utilisation=utilisation,
-            compare=compare,
-            progress=lambda text: print(text, file=sys.stderr, flush=True),
-        )
+        estimate(recipe, name, machines, batch_size=batch, samples=samples, compare=compare, progress=say)
         for name in stages
         if stage in (None, name)
     ]
@@ -67,8 +59,8 @@ def plan(
         print("\n".join(_lines(found)))
 
 
-def _lines(plan: Plan) -> list[str]:
-    m, counted = plan.memory, plan.counted
+def _lines(plan: TrainingPlan) -> list[str]:
+    m, counted, machines = plan.memory, plan.counted, plan.machines
     rows = [
         ("frozen weights", m.frozen),
         ("trained weights", m.weights),
@@ -79,12 +71,12 @@ def _lines(plan: Plan) -> list[str]:
         ("torch and driver (estimate)", m.reserve),
         ("together", m.total),
     ]
-    together = f"{plan.batch_size} per GPU × {plan.gpus} × {plan.accumulation} accumulated = {plan.global_batch}"
+    together = f"{plan.batch_size} per GPU × {machines.gpus} × {plan.accumulation} accumulated = {plan.global_batch}"
     lines = [
         f"{plan.recipe}, stage {plan.stage}: {plan.trained_parameters / 1e9:.3f} B trained, "
         f"{plan.frozen_parameters / 1e9:.3f} B frozen parameters",
         f"batch: {together}",
-        f"memory of each of {plan.gpus} × {plan.memory_gb:g} GB ({plan.strategy}):",
+        f"memory of each of {machines.gpus} × {machines.memory_gb:g} GB ({machines.strategy}):",
         *(f"  {name:<28} {_gib(size)}" for name, size in rows),
     ]
     if m.main_memory:
@@ -101,7 +93,7 @@ def _lines(plan: Plan) -> list[str]:
         *lines,
         f"work: {counted.flops / plan.batch_size / 1e12:.1f} TFLOP a sample "
         f"({counted.forward_flops / plan.batch_size / 1e12:.1f} forward); {plan.samples:,} samples in {plan.steps:,} "
-        f"steps: {plan.hours:,.0f} hours at {plan.utilisation:.0%} of {plan.tflops:g} TFLOP/s (estimate)",
+        f"steps: {plan.hours:,.0f} hours at {machines.utilisation:.0%} of {machines.tflops:g} TFLOP/s (estimate)",
         f"disk: a cache, were all these samples different, {plan.cache_bytes / 2**30:,.0f} GiB; checkpoints "
         f"{plan.checkpoint_bytes / 2**30:,.0f} GiB",
     ]

@@ -1,0 +1,1 @@
+"""The models that draw: one backend for each family."""

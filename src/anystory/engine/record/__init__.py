@@ -1,0 +1,1 @@
+"""The record of a picture: what is needed to draw it again."""

@@ -1,0 +1,1 @@
+"""Pages of pictures: routing maps, cut-outs."""
