@@ -26,7 +26,7 @@ from anystory.evaluation.storyworld.run import judged_size
 from anystory.evaluation.storyworld.scores import score
 from anystory.evaluation.storyworld.show import on_white
 from anystory.files import atomic_write
-from anystory.progress import LoggedBar
+from anystory.progress import CountingBar
 from anystory.storyworld.attribute_classifier.pictures import to_bytes
 from anystory.subjects import Subject
 
@@ -51,12 +51,12 @@ def main() -> None:
             folder=Path(folder),
         )  # fmt: skip
         totals, measured = [], []
-        with LoggedBar("best of", options.n) as bar:
+        with CountingBar("best of", options.n) as bar:
             for case in bench.cases:
                 scores, found = candidates(bench, scorer, case, options.most)
                 totals.append(scores)
                 measured.append(found)
-                bar.bar.advance(bar.task)
+                bar.update(len(totals))
     table = {}
     many = [k for k in (1, 2, 4, 8, 16, 32) if k <= options.most]
     print("| best of | " + " | ".join(MEASURES) + " |")

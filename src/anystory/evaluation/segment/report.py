@@ -10,7 +10,6 @@ from typing import Any
 
 from PIL import Image
 from rich.console import Console
-from rich.progress import MofNCompleteColumn
 
 from anystory.engine.drawing import load
 from anystory.engine.options import ModelOptions
@@ -21,7 +20,7 @@ from anystory.evaluation.segment.show import evaluation_page, print_results
 from anystory.evaluation.segment.table import SegmentResults
 from anystory.evaluation.segment.trials import Trial, draw_scenes, trials_of
 from anystory.files import atomic_write
-from anystory.progress import LoggedBar
+from anystory.progress import CountingBar
 from anystory.segment.fusion import Evidence, Fusion
 from anystory.segment.segmentation import Segmentation
 
@@ -58,12 +57,8 @@ def evaluate_segment(
     scores: list[Scores] = [{} for _ in cases]
     shown: list[tuple[Trial, Segmentation]] = []
     layers: tuple[str, ...] = ()
-    with LoggedBar("looking", len(trials), MofNCompleteColumn()) as bar:
-
-        def advance(done: int) -> None:
-            bar.bar.update(bar.task, completed=done)
-
-        looks = look_at(pipe, encode_cases(pipe, cases), trials, fusion, seed=seed, advance=advance)
+    with CountingBar("looking", len(trials)) as bar:
+        looks = look_at(pipe, encode_cases(pipe, cases), trials, fusion, seed=seed, advance=bar.update)
         for trial, found in zip(trials, looks, strict=True):
             layers = found.layers
             cut = _cut(trial, found, fusion)

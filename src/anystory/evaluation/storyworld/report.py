@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, track
 
 from anystory.engine.record.provenance import weight_hashes
 from anystory.evaluation.storyworld.cases import Case, draw_cases
@@ -22,7 +21,7 @@ from anystory.files import atomic_write, only_writer
 from anystory.pipelines.loading.assets import resolve_model
 from anystory.pipelines.schedulers import rescheduled
 from anystory.pipelines.sdxl import AnyStoryPipeline
-from anystory.progress import LoggedBar
+from anystory.progress import CountingBar
 from anystory.storyworld.attribute_classifier.classifier import SHIPPED, AttributeClassifier
 
 PAGE_CASES = 24
@@ -105,9 +104,11 @@ def listed_cases(drawing: Iterable[Case], number: int, classifier: AttributeClas
     Raises:
         ValueError: a kind that the classifier does not know.
     """
-    console = Console(stderr=True)
-    shown = track(drawing, "drawing the true scenes", total=number, console=console, disable=not sys.stderr.isatty())
-    cases = list(shown)
+    cases: list[Case] = []
+    with CountingBar("drawing the true scenes", number) as shown:
+        for case in drawing:
+            cases.append(case)
+            shown.update(len(cases))
     for kind in (kind for case in cases for kind in case.kinds):
         if kind not in classifier.attributes["kind"]:
             readable = classifier.config.level
@@ -128,13 +129,13 @@ def drawn_rows(
 ) -> list[Row]:
     """The rows, each drawn and scored unless it is kept; see `run.run_row`."""
     rows = []
-    with LoggedBar("", len(cases) * len(variants), MofNCompleteColumn()) as shown:
-
-        def advance(done: int) -> None:
-            shown.bar.advance(shown.task, done)
-
+    with CountingBar("eval", len(cases) * len(variants)) as shown:
         for variant in variants:
-            shown.bar.update(shown.task, description=variant.label)
+
+            def advance(done: int, label: str = variant.label) -> None:
+                shown.update(shown.done + done, label)
+
+            advance(0)
             kept: Any = {"folder": out, "key": key, "advance": advance, "grouped": grouped}
             rows.append(run_row(pipe, classifier, variant, cases, settings, **kept))
             if not shown.terminal:

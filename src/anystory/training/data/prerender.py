@@ -74,7 +74,7 @@ class DrawingProgress(LoggedBar):
         self.drawn = drawn
         self.bar.update(self.task, completed=drawn)
         if self.line_is_due():
-            left = (self.count - drawn) * (time.monotonic() - self.began) / max(1, drawn)
+            left = self.seconds_left(max(1, drawn) / self.count)
             print(f"[{self.name}] {self._line()}, about {left:.0f} s left", file=sys.stderr, flush=True)
 
     def _line(self) -> str:
