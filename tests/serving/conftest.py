@@ -20,6 +20,7 @@ import pytest
 import uvicorn
 from PIL import Image
 
+from anystory.engine.cancelling import CancelToken
 from anystory.engine.options import ModelOptions
 from anystory.serving.app import create_app
 from anystory.serving.keys import KeyRing
@@ -184,6 +185,18 @@ def live(tiny_model: Path) -> Iterator[LiveServer]:
             while service.dispatcher.ready is None:
                 time.sleep(0.05)
             yield server
+
+
+@pytest.fixture
+def slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two steps of the worker in this process passes a while: a long job is long on a fast machine as well."""
+    check = CancelToken.check
+
+    def check_later(self: CancelToken) -> None:
+        time.sleep(0.05)
+        check(self)
+
+    monkeypatch.setattr(CancelToken, "check", check_later)
 
 
 @pytest.fixture(scope="session")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import AsyncMock
 
 import httpx
 import numpy as np
 import openai
 import pytest
+from fastapi import Request
 from PIL import Image
 
 from anystory.engine.drawing import draw, load
 from anystory.engine.job import Job, SubjectFiles
 from anystory.engine.options import ModelOptions
 from anystory.engine.record.reading import load_record
+from anystory.serving.api import images
+from anystory.serving.api.schemas import ImageRequest
 
 from ..conftest import LiveServer, png
 
@@ -224,6 +231,7 @@ def test_a_repeated_request_draws_nothing(client, references):
         client.images.edit(**edit | {"image": blue})
 
 
+@pytest.mark.usefixtures("slow_steps")
 def test_a_client_that_is_gone_cancels_its_job(live):
     long = {"prompt": "f", "steps": 100, "n": 10}
     for more in ({}, {"stream": True}):
@@ -239,6 +247,36 @@ def test_a_client_that_is_gone_cancels_its_job(live):
             raise httpx.ReadTimeout("gone")
         [job] = live.service.jobs.ids() - known
         assert live.ended(job)["state"] == "cancelled"
+
+
+@pytest.mark.usefixtures("slow_steps")
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_stream_that_is_ended_anywhere_cancels_its_job(live, monkeypatch, keep):
+    """Two look for a client that is gone, this code and the response, which may end it while it waits for the job."""
+    accepted = live.http.post(
+        "/v1/images/generations", json={"prompt": "f", "steps": 20}, headers={"Prefer": "respond-async"}
+    )
+    job = live.service.jobs.get(accepted.json()["id"])
+    gone = SimpleNamespace(is_disconnected=AsyncMock(return_value=True))
+
+    async def ended_while_it_waits() -> None:
+        waits = asyncio.Event()
+
+        async def wait(*_: object, **__: object) -> None:
+            waits.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(images, "wait_for", wait)
+        body = ImageRequest(prompt="f", stream=True)
+        told = images._stream(live.service, job, body, cast(Request, gone), keep=keep)
+        response = asyncio.ensure_future(anext(told))
+        await waits.wait()
+        response.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await response
+
+    asyncio.run(ended_while_it_waits())
+    assert live.ended(job.id)["state"] == ("done" if keep else "cancelled")
 
 
 def test_one_with_an_idempotency_key_can_come_back(live):

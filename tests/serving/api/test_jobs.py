@@ -61,6 +61,7 @@ def test_a_job_that_is_done(live):
     assert live.http.get(f"/v1/jobs/{found['id']}/pictures/1/given").status_code == 400
 
 
+@pytest.mark.usefixtures("slow_steps")
 def test_cancelled_while_it_waits_and_while_it_runs(live):
     running, waiting = begin(live, steps=100, n=5), begin(live)
     assert live.http.delete(f"/v1/jobs/{waiting}").json()["state"] == "cancelled"

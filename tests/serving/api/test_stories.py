@@ -88,6 +88,7 @@ def test_a_long_story_makes_room_and_is_continued(live):
     assert jobs.get(of_another.id).state == "done"
 
 
+@pytest.mark.usefixtures("slow_steps")
 def test_a_story_is_cancelled_between_steps(live):
     body = {"story": story(cast={}, steps=100, panels=[{"prompt": "f"}] * 4)}
     book = live.http.post("/v1/stories", json=body).json()["id"]

@@ -129,23 +129,22 @@ async def _stream(
     service: Service, job: StoredJob, body: ImageRequest, request: Request, *, keep: bool
 ) -> AsyncIterator[ServerSentEvent]:
     """OpenAI's stream: previews while the first picture is drawn, then the pictures; or an error."""
-    shown, told = 0, False
+    shown, ended = 0, None
     try:
         async for event in events(service, job.id, request):
             if event.kind == "preview" and shown < (body.partial_images or 0) and event.data["picture"] == 1:
                 data = {"b64_json": event.data["b64_json"], "partial_image_index": shown}
                 yield _event("image_generation.partial_image", data)
                 shown += 1
-        told = True
-    finally:
-        if not told and not keep:  # the client is gone, and this coroutine is being ended
-            service.dispatcher.cancel(job.id)
-    try:
         ended = await wait_for(service, job, request, keep=keep)
         answer = await run_in_threadpool(images_answer, service, ended, body, str(request.base_url))
     except ApiError as error:
         yield ServerSentEvent(json.dumps({"type": "error"} | error.body()), event="error")
         return
+    except BaseException:
+        if ended is None and not keep:  # the client is gone, and this coroutine is being ended wherever it waits
+            service.dispatcher.cancel(job.id)
+        raise
     for picture in answer["data"]:
         more = {"created_at": answer["created"], "size": answer["size"], "job": answer["job"]}
         yield _event("image_generation.completed", picture | more | {"output_format": answer["output_format"]})
