@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 from anystory.cli import app
 from anystory.training.data import storyworld
 from anystory.training.data.memory import DEVICE_SHARE, SampleMemory, fits, memory_batches
-from anystory.training.data.prerender import CHUNK, Prerender, draw_ahead
+from anystory.training.data.prerender import CHUNK, draw_ahead
+from anystory.training.data.prerender_settings import Prerender
 from anystory.training.data.stream import Sample, collate, stream_batches, told_worker_deaths
 from anystory.training.failures import DrawingFailed
 from anystory.training.model.components import ModelFolder

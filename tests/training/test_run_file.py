@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from anystory.cli import app
-from anystory.training.data.prerender import Prerender
+from anystory.training.data.prerender_settings import Prerender
 from anystory.training.failures import DiskFull
 from anystory.training.launch import runner
 from anystory.training.launch.options import RunOptions

@@ -36,6 +36,8 @@ main()
         ("replay r.json", "reading r.json …"),
         ("demo", "loading mini …"),
         ("train mini --out run", "loading the libraries …"),
+        ("train mini --out run --prerender 8 --prerender-minutes 1", "loading the libraries …"),
+        ("train vae --out run --pack-to packed --minutes vae=1", "loading the libraries …"),
         ("train resume run", "loading the libraries …"),
         ("train plan sdxl_encoder", "loading the libraries …"),
         ("train export run --out model", "loading the libraries …"),

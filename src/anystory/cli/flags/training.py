@@ -11,7 +11,7 @@ import typer
 from anystory.engine.limits import MOST_SEED, MOST_THREADS, MOST_WORKERS
 
 if TYPE_CHECKING:
-    from anystory.training.data.prerender import Prerender
+    from anystory.training.data.prerender_settings import Prerender
     from anystory.training.recipe import Recipe
 
 __all__ = ["BudgetOptions", "ComputeOptions", "PrerenderOptions", "RunFolder", "RunSources", "parse_minutes"]
@@ -149,7 +149,7 @@ class PrerenderOptions:
                 if getattr(self, f"prerender_{name}") is not None:
                     raise ValueError(f"--prerender-{name} says how --prerender draws: give --prerender N as well")
             return None
-        from anystory.training.data.prerender import Prerender
+        from anystory.training.data.prerender_settings import Prerender
 
         return Prerender(
             self.prerender,

@@ -9,46 +9,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 
 from rich.progress import MofNCompleteColumn
 
 from anystory.process_pool import available_cores
 from anystory.training.data.memory import SampleMemory
+from anystory.training.data.prerender_settings import Prerender
 from anystory.training.data.stream import Sample, stream_batches, told_worker_deaths
 from anystory.training.launch.stopping import StopRequest, interruption
 from anystory.training.progress import LoggedBar
 
 CHUNK = 8
 """Samples that a process draws at a time."""
-
-
-@dataclass(frozen=True)
-class Prerender:
-    """How much is drawn ahead.
-
-    Raises:
-        ValueError: a number is out of its range.
-    """
-
-    count: int
-    """Samples to draw."""
-    first: int = 0
-    """Stream position of the first: a later run on the same weights sees new samples with another one."""
-    workers: int | None = None
-    """Drawing processes; None is one per core, 0 draws in this one."""
-    minutes: float | None = None
-    """Stop drawing after this time and train on what is there: one chunk at least."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("count", 1), ("first", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"prerender {name} must be at least {least}, got {getattr(self, name)}")
-        if self.workers is not None and self.workers < 0:
-            raise ValueError(f"prerender workers must be at least 0, got {self.workers}")
-        if self.minutes is not None and not self.minutes > 0:
-            raise ValueError(f"prerender minutes must be positive, got {self.minutes}")
 
 
 class DrawingProgress(LoggedBar):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from anystory.training.data.prerender import Prerender
+from anystory.training.data.prerender_settings import Prerender
 from anystory.training.launch.devices import Precision
 from anystory.training.model.exports import exported_steps
 from anystory.training.recipe import StageConfig, StageName
