@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -72,6 +73,17 @@ def test_from_nothing_to_packed_weights_and_on(tmp_path: Path) -> None:
     run("train", "router", *options, "--steps", 1, "--out", tmp_path / "more", "--start", packed)
     run("generate", "a fox", "--steps", 1, "--model", packed, "--out", tmp_path / "out")
     assert (tmp_path / "out" / "0001.png").is_file()
+    # It draws with its own sampler, until training goes on with a recipe that names one.
+    assert samplers(packed) == samplers(tmp_path / "more" / "model") == ["EulerDiscreteScheduler"] * 2
+    recipe.write_text(yaml.safe_dump({**TINY, "sampler": "UniPCMultistepScheduler"}))
+    run("train", "router", *options, "--steps", 1, "--out", tmp_path / "third", "--start", packed)
+    assert samplers(tmp_path / "third" / "model") == ["UniPCMultistepScheduler"] * 2
+
+
+def samplers(model: Path) -> list[str]:
+    """What a model's index and its scheduler's file say."""
+    index, config = model / "model_index.json", model / "scheduler" / "scheduler_config.json"
+    return [json.loads(index.read_text())["scheduler"][1], json.loads(config.read_text())["_class_name"]]
 
 
 def run(*arguments: object) -> str:

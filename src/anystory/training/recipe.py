@@ -190,8 +190,9 @@ class Recipe(_Strict):
     """`UNet2DConditionModel` config."""
     scheduler: dict[str, Any] = Field(default_factory=dict)
     """`EulerDiscreteScheduler` config: the noise that is trained on."""
-    sampler: str = "EulerDiscreteScheduler"
-    """The class of diffusers with which the trained model draws; its noise stays the scheduler's."""
+    sampler: str | None = None
+    """The class of diffusers with which the trained model draws; its noise stays the scheduler's. None: a model that
+    training starts with keeps its own, a new one draws with `EulerDiscreteScheduler`."""
     adapter: AdapterRecipe
     """Sizes of the adapter."""
     defaults: dict[str, int | float]

@@ -75,7 +75,7 @@ def test_steps_are_counted_and_cancelling_works_while_subjects_are_sought(model,
     np.testing.assert_array_equal(pixels(model, job, 1), pixels(model, job, 1))
 
 
-@pytest.mark.parametrize(("steps", "ahead"), [(1, 1), (2, 1), (12, 3), (25, 6)])
+@pytest.mark.parametrize(("steps", "ahead"), [(1, 1), (2, 1), (10, 3), (12, 3), (25, 7)])
 def test_how_far_it_looks_ahead(steps: int, ahead: int) -> None:
     assert look_ahead(steps) == ahead
 

@@ -9,6 +9,7 @@ Shapes: latents have c channels and h × w positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ StepCallback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 def look_ahead(steps: int) -> int:
     """How many steps are drawn before a picture with subjects is begun again."""
-    return max(round(steps * _SHARE), 1)
+    return ceil(steps * _SHARE)
 
 
 def shared_noise(

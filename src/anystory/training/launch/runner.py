@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from anystory.files import atomic_folder, only_writer
 from anystory.models.saved.checksums import SUMS
+from anystory.pipelines.schedulers import rescheduled
 from anystory.training.data.caching import check_cache
 from anystory.training.launch.devices import can_compile, make_accelerator
 from anystory.training.launch.options import RunOptions, finished_at
@@ -62,7 +63,7 @@ def launch(run: RunFile, out: Path, *, resume: bool, quiet: bool = False) -> int
             begun = True
 
         if is_main_process and start is not None:
-            _copy_start(start, options.model)
+            _copy_start(start, options.model, run.recipe)
         try:
             accelerator.wait_for_everyone()
             _train_stages(run.stages, run.recipe, options, run.minutes, accelerator, begin)
@@ -83,11 +84,18 @@ def _check_start(source: Path, model: Path) -> None:
         raise ValueError(f"{source} is not a model folder (it has no model_index.json)")
 
 
-def _copy_start(source: Path, model: Path) -> None:
-    """Copy a trained model's folder into a run's model folder, which must be new."""
+def _copy_start(source: Path, model: Path, recipe: Recipe) -> None:
+    """Copy a trained model's folder into a run's model folder, which must be new. It gets the recipe's sampler.
+
+    Raises:
+        ValueError: the model's noise is none that the sampler can have.
+    """
     with atomic_folder(model) as fresh:
         shutil.copytree(source, fresh, dirs_exist_ok=True)
         (fresh / SUMS).unlink(missing_ok=True)  # training makes it another model
+        if recipe.sampler is not None:
+            folder = ModelFolder(fresh, recipe)
+            folder.save("scheduler", rescheduled(folder.load("scheduler"), recipe.sampler))
 
 
 def check_run(names: tuple[StageName, ...], recipe: Recipe, options: RunOptions) -> None:
