@@ -19,6 +19,7 @@ from anystory.training.recipe import STAGES
 
 SHOWN = {
     "vae": ("psnr",),
+    "decoder": ("psnr",),
     "clip": ("reference_hits", "scene_hits"),
     "base": ("mse",),
     "encoder": ("mse",),
