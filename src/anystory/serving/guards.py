@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from anyio import move_on_after
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
@@ -20,6 +21,10 @@ __all__ = ["LOOPBACK", "CountRequests", "LimitBody", "OnlyThisMachine"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Names of this machine for itself."""
+
+
+_LINGER = 2.0
+"""Seconds for which the rest of a refused request is read and thrown away."""
 
 
 class LimitBody:
@@ -39,14 +44,15 @@ class LimitBody:
             return
         said = Headers(scope=scope).get("content-length", "0")
         if said.isdecimal() and int(said) > self.most:
-            await self._refuse(scope, receive, send)
+            await self._refuse(receive, send, more=True)
             return
-        seen = 0
+        seen, more = 0, True
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, more
             message = await receive()
             seen += len(message.get("body", b""))
+            more = message.get("more_body", False)
             if seen > self.most:
                 raise _TooLargeError
             return message
@@ -58,11 +64,19 @@ class LimitBody:
         with suppress(_TooLargeError):
             await self.app(scope, counted, answered)
         if seen > self.most:
-            await self._refuse(scope, receive, send)
+            await self._refuse(receive, send, more=more)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, receive: Receive, send: Send, *, more: bool) -> None:
+        """Answer, then read what still comes (`more`): to close on unread bytes can take the answer back."""
         error = ApiError(413, f"a request has at most {self.most:,} bytes: send less", code="too_large")
-        await JSONResponse(error.body(), status_code=413, headers={"Connection": "close"})(scope, receive, send)
+        answer = JSONResponse(error.body(), status_code=413, headers={"Connection": "close"})
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+        await send({"type": "http.response.body", "body": answer.body, "more_body": more})
+        if more:
+            with move_on_after(_LINGER):
+                while (await receive()).get("more_body", False):
+                    pass
+            await send({"type": "http.response.body"})
 
 
 class _TooLargeError(Exception):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
+from anystory.serving import guards
 from anystory.serving.keys import ApiKey, KeyRing, RequestPace, add_key
 from anystory.serving.service import Service
 from anystory.serving.settings import Bounds
@@ -120,6 +123,36 @@ def test_large_requests_are_refused_early_and_large_pictures_by_their_pixels(idl
     files = {"file": ("a.png", png(400, 300))}
     answer = idle.http.post("/v1/uploads", files=files, headers=bearer(ann))
     assert (answer.status_code, "more than 100,000 pixels" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("says_how_many", [True, False])
+@pytest.mark.parametrize("end", ["all of it", "gone", "endless"])
+def test_what_still_comes_of_a_refused_request_is_read_after_the_answer(monkeypatch, says_how_many, end):
+    """A connection that is closed on unread bytes is reset, and the client may never see why."""
+    monkeypatch.setattr(guards, "_LINGER", 0.1)
+    happened: list[str] = []
+    chunks = iter([b"x" * 60] * 5)
+
+    async def receive() -> Message:
+        body = next(chunks, b"")
+        happened.append("read")
+        if not body and end == "endless":
+            await asyncio.Event().wait()
+        if not body and end == "gone":
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": body, "more_body": bool(body)}
+
+    async def send(message: Message) -> None:
+        happened.append(f"{message.get('status', message.get('body', b'').decode()[:10])}")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+    headers = [(b"content-length", b"300")] if says_how_many else []
+    asyncio.run(guards.LimitBody(app, 100)({"type": "http", "headers": headers}, receive, send))
+    before = [] if says_how_many else ["read"] * 2
+    assert happened == [*before, "413", '{"error":{', *["read"] * (6 - len(before)), ""]
 
 
 def test_a_key_holds_so_many_bytes(idle, keys):
