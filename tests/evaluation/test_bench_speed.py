@@ -69,13 +69,14 @@ def test_peak_memory_is_that_of_the_call():
     def hold(megabytes: int) -> None:
         torch.ones(megabytes * 2**18)  # touched, so resident
 
-    small, large = (peak_bytes(lambda n=n: hold(n), CPU) for n in (1, 200))
+    # Much, because the system may take a hundred megabytes of libraries that lie unused away in the meantime.
+    small, large = (peak_bytes(lambda n=n: hold(n), CPU) for n in (1, 1000))
     again = peak_bytes(lambda: hold(1), CPU)
     assert small is not None
     assert large is not None
     assert again is not None
-    assert large - small > 150 * 2**20
-    assert large - again > 150 * 2**20
+    assert large - small > 750 * 2**20
+    assert large - again > 750 * 2**20
 
 
 def test_peak_memory_may_be_unknown(monkeypatch, tmp_path):
