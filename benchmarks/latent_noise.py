@@ -2,8 +2,7 @@
 
 python benchmarks/latent_noise.py runs/noisy/model runs/quiet/model [--recipe mini-128] [--pictures 256]
 
-Noise is given in deviations of each channel. Sharpness is the mean squared neighbour difference, as a share of that of
-the true pictures.
+Noise is given in deviations of each channel. Sharpness is that of the StoryWorld table, picture by picture.
 """
 
 from __future__ import annotations
@@ -14,16 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from anystory.evaluation.storyworld.scores import sharpness_score
 from anystory.models.patch_autoencoder import PatchAutoencoder
+from anystory.storyworld.attribute_classifier.pictures import to_bytes
 from anystory.training.recipe import load_recipe
 from anystory.training.stages.vae import held_out_pictures
 
 NOISE = (0.0, 0.1, 0.2, 0.35, 0.5)
-
-
-def contrast(pictures: Tensor) -> Tensor:
-    """Mean squared neighbour difference of each of (B, 3, H, W) pictures: (B,)."""
-    return pictures.diff(dim=-1).square().mean((1, 2, 3)) + pictures.diff(dim=-2).square().mean((1, 2, 3))
 
 
 @torch.no_grad()
@@ -34,7 +30,9 @@ def measure(vae: PatchAutoencoder, pixels: Tensor, noise: float) -> tuple[Tensor
     drawn = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     rebuilt: Tensor = vae.decode(latents + noise * deviation * drawn, return_dict=False)[0]  # pyright: ignore
     psnr = 10 * torch.log10(4 / (rebuilt - pixels).square().mean((1, 2, 3)))
-    return psnr, contrast(rebuilt) / contrast(pixels)
+    pairs = zip(to_bytes(rebuilt).numpy(), to_bytes(pixels).numpy(), strict=True)
+    shares = [sharpness_score(ours, true)["sharpness"] for ours, true in pairs]
+    return psnr, torch.tensor([ours / true for ours, true in shares])
 
 
 def main() -> None:
