@@ -158,6 +158,10 @@ def test_a_cache_of_other_samples_is_refused_before_anything_is_trained(given: G
         cached_set(Recipe.model_validate(fewer), PERSONAL_STAGES)
     with pytest.raises(ValueError, match="--prerender"):
         check_cache(given.cached, PERSONAL_STAGES, prerender=True)
+    weighing = given.cached.model_dump()
+    weighing["stages"]["encoder"]["options"] |= {"detail_weight": 2.0}
+    with pytest.raises(ValueError, match="detail_weight of encoder looks at the pictures"):
+        run_stages(PERSONAL_STAGES, Recipe.model_validate(weighing), run, {})
     with pytest.raises(ValueError, match="vae may train them"):
         check_cache(given.cached, ["vae"])
     drawn = given.cached.model_copy(update={"shards": (), "level": "level1"})

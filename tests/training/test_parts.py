@@ -26,7 +26,7 @@ from anystory.training.model.tokenizer import build_tokenizer
 from anystory.training.recipe import Recipe
 from anystory.training.runlog import RunLog, read_log
 from anystory.training.stages.clip import contrastive_loss
-from anystory.training.stages.common import NoiseOptions, NoiseSchedule, weighted_mse
+from anystory.training.stages.common import NoiseOptions, NoiseSchedule, picture_detail, weighted_mse
 from anystory.training.state.ema import NamedEMA
 from anystory.training.state.train_state import Progress
 
@@ -83,6 +83,27 @@ def test_weighted_error_counts_characters_more_and_keeps_its_scale() -> None:
     assert loss == pytest.approx((2 * 4 * 1.0) / (2 * 4 + 2 * 1))
     assert weighted_mse(prediction, target, mask, extra=0.0)[0] == 0.5
     assert weighted_mse(prediction, target, torch.ones(1, 4, 4), extra=3.0)[0] == pytest.approx(0.5)
+
+
+def test_flat_colours_have_no_detail_and_contrast_in_a_cell_has() -> None:
+    pixels = torch.zeros(1, 3, 8, 8)
+    pixels[..., :4] = -1.0  # two flat halves: the edge lies between two cells
+    assert picture_detail(pixels, (2, 2)).abs().max() < 1e-6
+    pixels[:, :, :2, :4], pixels[:, :, 2:4, :4] = 1.0, -1.0  # black and white in one cell
+    found = picture_detail(pixels, (2, 2))
+    assert found.flatten().tolist() == pytest.approx([1.0, 0.0, 0.0, 0.0], abs=1e-6)
+    pixels[:, 1:] = 0  # in one of three colours
+    assert picture_detail(pixels, (2, 2))[0, 0, 0] == pytest.approx(1 / 3)
+
+
+def test_details_weigh_on_characters_only() -> None:
+    prediction, target = torch.zeros(1, 2, 1, 2), torch.zeros(1, 2, 1, 2)
+    target[..., 0] = 1.0
+    mask, detail = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[3.0, 5.0]]])
+    loss, plain = weighted_mse(prediction, target, mask, 2.0, detail=detail)
+    assert plain == 0.5
+    assert loss == pytest.approx(6 / 7)
+    assert weighted_mse(prediction, target, mask, 0.0, detail=detail)[0] == pytest.approx(4 / 5)
 
 
 def test_contrastive_loss_is_low_for_matching_pairs_and_counts_hits() -> None:

@@ -27,7 +27,7 @@ from anystory.training.data.prerender_settings import Prerender
 from anystory.training.data.stream import Sample, collate, stream_batches, told_worker_deaths
 from anystory.training.failures import DrawingFailed
 from anystory.training.model.components import ModelFolder
-from anystory.training.recipe import Recipe
+from anystory.training.recipe import Recipe, StageName
 from anystory.training.stages import build_stage
 from anystory.training.state.checkpoints import find_checkpoint
 from anystory.training.trainer import train
@@ -287,28 +287,52 @@ def test_mistakes_on_the_command_line_are_told(tmp_path: Path, arguments: list[s
     assert not (tmp_path / "run").exists()
 
 
-def test_latents_are_encoded_once_and_teach_what_pictures_teach(
-    recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "ahead", "in_steps"),
+    [
+        # Samples of one picture; of two, beside two references, as are the two on the sheet at the end. Everything is
+        # encoded in one go, or again in each step.
+        ("base", [6], [4, 4, 4]),
+        ("encoder", [12, 12, 4], [*[8, 8] * 3, 4]),
+        ("router", [12, 12, 4], [*[8, 8] * 3, 4]),
+    ],
+)
+def test_what_is_encoded_once_teaches_what_pictures_teach(
+    recipe: Recipe,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    name: StageName,
+    ahead: list[int],
+    in_steps: list[int],
 ) -> None:
+    extra = {"detail_weight": 9.0, **({} if name == "base" else {"targets": 2})}
+    settings = recipe.stages[name].model_copy(
+        update={"validate_every": 0, "log_every": 1, "options": recipe.stages[name].options | extra}
+    )
+    recipe = recipe.model_copy(update={"stages": recipe.stages | {name: settings}})
     folder = ModelFolder(tmp_path / "model", recipe)
-    for part in ("vae", "tokenizer_2", "text_encoder_2"):
+    parts = ["vae", "tokenizer_2", "text_encoder_2"]
+    for part in parts if name == "base" else [*parts, "unet", "scheduler", "image_encoder", "feature_extractor"]:
         folder.save(part, folder.load_or_build(part))
+    if name != "base":
+        folder.save("adapter", folder.adapter(folder.load("unet")))
     ends = []
     for encodes in (True, False):
         out = tmp_path / str(encodes)
         shutil.copytree(folder.path, out / "model")  # training writes into it
-        stage = build_stage("base", ModelFolder(out / "model", recipe))
+        stage = build_stage(name, ModelFolder(out / "model", recipe))
         calls: list[int] = []
         latents = stage.latents  # pyright: ignore[reportAttributeAccessIssue]
         stage.latents = lambda pixels, calls=calls, latents=latents: calls.append(len(pixels)) or latents(pixels)  # pyright: ignore
         if not encodes:
             stage.encoders_ahead = dict  # pyright: ignore[reportAttributeAccessIssue]
-        ahead = Prerender(6, workers=0)
-        settings = recipe.stages["base"].model_copy(update={"validate_every": 0, "log_every": 1})
-        train(stage, settings, options(out, steps=3, prerender=ahead, precision="fp32", quiet=False))
-        assert calls == ([6] if encodes else [4, 4, 4])
-        lines = (out / "base" / "log.jsonl").read_text().splitlines()
+        drawn = Prerender(6, workers=0)
+        train(stage, settings, options(out, steps=3, prerender=drawn, precision="fp32", quiet=False))
+        assert calls == (ahead if encodes else in_steps)
+        lines = (out / name / "log.jsonl").read_text().splitlines()
         ends.append([json.loads(line)["loss"] for line in lines])
-    assert "[base] encoding: 6 of 6 samples" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert f"[{name}] encoding image: 6 of 6 samples" in told
+    assert (f"[{name}] encoding references: 6 of 6 samples" in told) == (name != "base")
     assert len(ends[0]) == 3
     assert ends[0] == pytest.approx(ends[1], rel=1e-4)

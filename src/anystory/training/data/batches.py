@@ -56,14 +56,16 @@ def encode_ahead(stage: Stage, memory: SampleMemory, options: RunOptions, device
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM.
     """
-    for column, (name, encode) in stage.encoders_ahead().items():
+    for column, encoders in stage.encoders_ahead().items():
 
-        def encoder(rows: Tensor, encode: Callable[[Tensor], Tensor] = encode) -> Tensor:
+        def encode(rows: Tensor, encoders: dict[str, Callable[[Tensor], Tensor]] = encoders) -> dict[str, Tensor]:
             with forward_pass(device, options.precision):
-                return encode(rows.to(device)).float().to(rows.device)
+                moved = rows.to(device)
+                return {name: make(moved).float().to(rows.device) for name, make in encoders.items()}
 
-        with StopRequest() as stop, DrawingProgress(stage.name, memory.count, not options.quiet, "encoding") as bar:
-            for done in memory.encode(column, name, encoder):
+        doing = f"encoding {column}"
+        with StopRequest() as stop, DrawingProgress(stage.name, memory.count, not options.quiet, doing) as bar:
+            for done in memory.encode(column, encode):
                 if stop.signal:
                     raise interruption(stop.signal)
                 bar.update(done)

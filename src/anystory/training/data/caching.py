@@ -160,6 +160,12 @@ def check_cache(recipe: Recipe, stages: Sequence[StageName], *, prerender: bool 
         )
     if prerender:
         raise ValueError("--prerender keeps samples in memory as a cache does on disk: leave out one of them")
+    weighing = [name for name in stages if recipe.stages[name].options.get("detail_weight")]
+    if weighing:
+        raise ValueError(
+            f"detail_weight of {', '.join(weighing)} looks at the pictures, and a cache holds their latents alone: "
+            "leave out one of them"
+        )
     cache = SampleCache.open(recipe.cache)
     for name in stages:
         cached_set(recipe, [name]).check_cache(cache)

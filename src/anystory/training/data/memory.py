@@ -79,24 +79,25 @@ class SampleMemory:
         return end
 
     @torch.no_grad()
-    def encode(self, column: str, name: str, encoder: Callable[[Tensor], Tensor], batch: int = 64) -> Iterator[int]:
-        """Replace a column by what `encoder` makes of its rows, under another name; yields how many rows are done.
+    def encode(self, column: str, encoder: Callable[[Tensor], dict[str, Tensor]], pictures: int = 64) -> Iterator[int]:
+        """Replace a column of pictures by what `encoder` makes of its rows; yields how many rows are done.
 
         Args:
-            column: goes, as soon as all of its rows are encoded.
-            name: of the column that comes.
-            encoder: (B, …) to (B, …), on the device where the rows are.
+            column: (count, …, H, W, 3); goes, as soon as all of its rows are encoded.
+            encoder: rows (B, …) to the rows (B, …) of the columns that come, by name, on the device where the rows are.
+            pictures: about how many are encoded at a time; a row may hold several.
         """
-        encoded: Tensor | None = None
+        encoded: dict[str, Tensor] = {}
+        batch = max(1, pictures // self.columns[column].shape[1:-3].numel())
         for begin in range(0, self.count, batch):
-            rows = encoder(self.columns[column][begin : begin + batch])
-            if encoded is None:
-                encoded = rows.new_empty(self.count, *rows.shape[1:])
-            encoded[begin : begin + len(rows)] = rows
-            yield begin + len(rows)
-        assert encoded is not None  # there is at least one row
+            end = min(begin + batch, self.count)
+            for name, rows in encoder(self.columns[column][begin:end]).items():
+                if name not in encoded:
+                    encoded[name] = rows.new_empty(self.count, *rows.shape[1:])
+                encoded[name][begin:end] = rows
+            yield end
         del self.columns[column]
-        self.columns[name] = encoded
+        self.columns |= encoded
 
     def shorten(self, count: int) -> None:
         """Keep the first `count` rows."""

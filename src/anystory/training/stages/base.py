@@ -7,25 +7,20 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor, nn
 
 from anystory.training.data import storyworld
 from anystory.training.data.samples import world_samples
 from anystory.training.data.stream import Sample, collate
 from anystory.training.model.components import ModelFolder
-from anystory.training.stages.common import NoiseOptions, Share, read_options, sheet, to_pixels
+from anystory.training.stages.common import DiffusionOptions, read_options, sheet, to_pixels
 from anystory.training.stages.diffusion import DiffusionStage
 from anystory.training.stages.stage import move
 
 
-class BaseOptions(NoiseOptions):
+class BaseOptions(DiffusionOptions):
     """Settings of the diffusion loss."""
 
-    caption_drop: Share = 0.1
-    """Share of samples without text, for classifier-free guidance."""
-    foreground_weight: float = Field(default=0.0, ge=0)
-    """Extra weight of the loss on characters, which cover little of the picture and hold most of what is looked at."""
     train_text_encoder: bool = False
     """Let the text encoder learn from this loss, too, after the contrastive one."""
 
@@ -50,9 +45,6 @@ class BaseStage(DiffusionStage):
     def fetch(self) -> Callable[[int], Sample]:
         return world_samples(self.folder.recipe, storyworld.scene_sample)
 
-    def encoders_ahead(self) -> dict[str, tuple[str, Callable[[Tensor], Tensor]]]:
-        return {"image": ("latents", lambda images: self.latents(to_pixels(images)))}
-
     def forward(self, batch: Sample, generator: torch.Generator) -> dict[str, Tensor]:
         device, count = self.device(), len(batch["caption"])
         loss, plain = self.diffusion_loss(
@@ -60,7 +52,6 @@ class BaseStage(DiffusionStage):
             generator,
             text=self.text(batch),
             text_drop=torch.rand(count, generator=generator, device=device) < self.options.caption_drop,
-            foreground_weight=self.options.foreground_weight,
         )
         return {"loss": loss, "mse": plain}
 

@@ -10,6 +10,7 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -44,6 +45,18 @@ class NoiseOptions(StageOptions):
         favoured = (logits.sigmoid() * steps).long().clamp(max=steps - 1)
         spread = torch.rand(count, generator=generator, device=device) < self.timestep_uniform
         return torch.where(spread, uniform, favoured)
+
+
+class DiffusionOptions(NoiseOptions):
+    """What a diffusion loss sees and what counts in it."""
+
+    caption_drop: Share = 0.1
+    """Share of samples without text, for classifier-free guidance."""
+    foreground_weight: float = Field(default=0.0, ge=0)
+    """Extra weight of the loss on characters, which cover little of the picture and hold most of what is looked at."""
+    detail_weight: float = Field(default=0.0, ge=0)
+    """Extra weight on what is small and full of contrast on them, such as eyes and emblems: this many times
+    `picture_detail`, which is 0.3 for an eye of StoryWorld and 0.1 on a character's average."""
 
 
 O = TypeVar("O", bound=BaseModel)  # noqa: E741
@@ -179,22 +192,37 @@ class NoiseSchedule:
         return kept / signal.clamp_min(1e-12) if self.prediction == "epsilon" else kept / (signal + noise)
 
 
-def weighted_mse(
-    prediction: Tensor, target: Tensor, foreground: Tensor, extra: float, sample_weight: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Mean squared error with `1 + extra` weight on characters, and the plain one for the log.
+def picture_detail(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """How much pictures (B, 3, H, W) in [-1, 1] vary inside each cell of their latents: variances (B, h, w) in [0, 1].
 
-    `foreground` is (B, H, W) in [0, 1] at any size. These weights average to one, so the learning rate keeps its
-    meaning; `sample_weight` (B,), the noise level's own, multiplies the error as it is.
+    Flat colour has none, an edge some; eyes and emblems, small and full of contrast, have most.
+    """
+    mean, square = (F.interpolate(values, size=size, mode="area") for values in (pixels, pixels.square()))
+    return (square - mean.square()).mean(dim=1).clamp(0, 1)
+
+
+def weighted_mse(
+    prediction: Tensor,
+    target: Tensor,
+    foreground: Tensor,
+    extra: float,
+    sample_weight: Tensor | None = None,
+    detail: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mean squared error with `1 + extra + detail` weight on characters and 1 elsewhere, and the plain one for the log.
+
+    `foreground` is (B, H, W) in [0, 1] at any size, `detail` (B, h, w) of at least 0 at the prediction's. These weights
+    average to one, so the learning rate keeps its meaning; `sample_weight` (B,), the noise level's own, multiplies the
+    error as it is.
     """
     error = (prediction.float() - target.float()).square().mean(dim=1)
     plain = error.mean()
     if sample_weight is not None:
         error = error * sample_weight[:, None, None]
-    if extra == 0:
+    if extra == 0 and detail is None:
         return error.mean() if sample_weight is not None else plain, plain.detach()
-    area = torch.nn.functional.interpolate(foreground[:, None].float(), size=error.shape[-2:], mode="area")[:, 0]
-    weight = 1 + extra * area
+    area = F.interpolate(foreground[:, None].float(), size=error.shape[-2:], mode="area")[:, 0]
+    weight = 1 + area * (extra if detail is None else extra + detail)
     return (error * weight).sum() / weight.sum(), plain.detach()
 
 

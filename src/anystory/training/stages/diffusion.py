@@ -15,9 +15,10 @@ from anystory.training.data.stream import Sample
 from anystory.training.launch.devices import recomputed
 from anystory.training.model.components import ModelFolder
 from anystory.training.stages.common import (
-    NoiseOptions,
+    DiffusionOptions,
     NoiseSchedule,
     drop_text,
+    picture_detail,
     seeded_normal,
     size_condition,
     to_pixels,
@@ -30,18 +31,27 @@ from anystory.training.stages.text import TextEncoders
 from anystory.training.validation import LEVELS, RunningMean, level_steps
 
 
+def of_pictures(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """What `encode` makes of pixels (B, 3, H, W), for pictures as samples hold them: uint8 (…, H, W, 3) to (…, …)."""
+
+    def of_samples(images: Tensor) -> Tensor:
+        return encode(to_pixels(images.flatten(0, -4))).unflatten(0, images.shape[:-3])
+
+    return of_samples
+
+
 class DiffusionStage(Stage):
     """A stage around the text-to-image model; the U-Net and its scheduler are made anew where the folder has none.
 
-    A batch holds `image` and `caption`, or in their place what the frozen encoders make of them: `latents` (B, z, h, w)
-    scaled, `text_hidden` (B, L, d) and `text_pooled` (B, p). `size_condition` (B, 6) is what SDXL is told about the
+    A batch holds `image` and `caption`, or in their place what is made of them: `latents` (B, z, h, w) scaled, `detail`
+    (B, h, w), `text_hidden` (B, L, d) and `text_pooled` (B, p). `size_condition` (B, 6) is what SDXL is told about the
     picture's size and crop; without it a batch counts as whole pictures.
     """
 
     vae: Any
     scheduler: Any
     unet: UNet2DConditionModel
-    options: NoiseOptions
+    options: DiffusionOptions
 
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__()
@@ -89,7 +99,6 @@ class DiffusionStage(Stage):
         *,
         text: tuple[Tensor, Tensor],
         text_drop: Tensor,
-        foreground_weight: float,
         attention_kwargs: dict[str, Any] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Loss of what the scheduler says is predicted (velocity or noise): weighted, and plain for the log.
@@ -97,7 +106,6 @@ class DiffusionStage(Stage):
         Args:
             text: `text(batch)`.
             text_drop: (B,) bool, samples that are seen without text, for classifier-free guidance.
-            foreground_weight: extra weight on characters.
             attention_kwargs: for the attention processors.
         """
         clean = self.clean_latents(batch)
@@ -109,7 +117,22 @@ class DiffusionStage(Stage):
         predicted = unet_output(self.unet, noisy, t, (hidden, pooled), self.sizes(batch), attention_kwargs)
         gamma = self.options.min_snr_gamma
         weight = None if gamma is None else self.schedule.min_snr_weight(t, gamma)
-        return weighted_mse(predicted, target, batch["instances"] > 0, foreground_weight, weight)
+        characters, extra = batch["instances"] > 0, self.options.foreground_weight
+        return weighted_mse(predicted, target, characters, extra, weight, self.detail(batch))
+
+    def detail(self, batch: Sample) -> Tensor | None:
+        """The weight (B, h, w) of the batch's details, where they have one: from its own, or from its pictures."""
+        weight = self.options.detail_weight
+        if not weight:
+            return None
+        return weight * (batch["detail"] if "detail" in batch else self._detail(to_pixels(batch["image"])))
+
+    def _detail(self, pixels: Tensor) -> Tensor:
+        return picture_detail(pixels, (self.latent_size, self.latent_size))
+
+    def encoders_ahead(self) -> dict[str, dict[str, Callable[[Tensor], Tensor]]]:
+        detail = {"detail": of_pictures(self._detail)} if self.options.detail_weight else {}
+        return {"image": {"latents": of_pictures(self.latents), **detail}}
 
     @torch.no_grad()
     def validate(self, batches: Sequence[Sample]) -> dict[str, float]:

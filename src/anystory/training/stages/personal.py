@@ -24,20 +24,18 @@ from anystory.training.data.samples import personal_samples
 from anystory.training.data.stream import Sample, collate
 from anystory.training.launch.devices import recomputed
 from anystory.training.model.components import ModelFolder
-from anystory.training.stages.common import NoiseOptions, Share, read_options, sheet, to_pixels
-from anystory.training.stages.diffusion import DiffusionStage
+from anystory.training.stages.common import DiffusionOptions, Share, read_options, sheet, to_pixels
+from anystory.training.stages.diffusion import DiffusionStage, of_pictures
 from anystory.training.stages.stage import move
 from anystory.training.state.sharding import unsharded_adapter
 from anystory.training.validation import HELD_OUT
 
 
-class PersonalOptions(NoiseOptions):
+class PersonalOptions(DiffusionOptions):
     """Settings of both personalised stages."""
 
-    caption_drop: Share = 0.1
     clip_drop: Share = 0.1
     """Share of samples whose CLIP tokens are all the background's (paper: 10 %)."""
-    foreground_weight: float = Field(default=0.0, ge=0)
     max_subjects: int = Field(default=2, ge=1, le=storyworld.MOST_CHARACTERS)
     """Subjects per sample; scenes with more are not drawn."""
     min_subjects: int = Field(default=1, ge=1)
@@ -60,7 +58,7 @@ def target_rows(batch: Sample) -> Sample:
     """A batch with T targets a sample as one with one row per target: what is the target's is flattened, who is in the
     sample is repeated, and references, which are encoded already, are left out."""
     targets = batch["instances"].shape[1]
-    of_targets = ("image", "instances", "latents", "text_hidden", "text_pooled")
+    of_targets = ("image", "instances", "latents", "detail", "text_hidden", "text_pooled")
     rows = {key: batch[key].flatten(0, 1) for key in of_targets if key in batch}
     rows["present"] = batch["present"].repeat_interleave(targets, dim=0)
     rows["caption"] = [caption for captions in batch["caption"] for caption in captions]
@@ -133,22 +131,17 @@ class PersonalStage(DiffusionStage):
     def encode_subjects(self, batch: Sample) -> EncodedSubjects:
         """Both branches of a batch's references; the CLIP and VAE sides are frozen, the adapter's are not."""
         self.check_precision()
-        references, alpha, present = batch["references"], batch["reference_alpha"], batch["present"]
-        count, subjects = present.shape
-        pixels = to_pixels(references.flatten(0, 1))
+        alpha, present = batch["reference_alpha"], batch["present"]
         with torch.no_grad():
-            clip_pixels = self.clip_pixels(pixels)
-            hidden = self.clip_hidden(clip_pixels)
-            zero = self.clip_hidden(torch.zeros_like(clip_pixels[:1]))  # zero after normalisation (D10)
-            latents = self.latents(pixels)
+            if "reference_latents" in batch:
+                hidden, latents = batch["reference_hidden"], batch["reference_latents"]
+            else:
+                hidden, latents = (of_pictures(make)(batch["references"]) for make in (self.seen_by_clip, self.latents))
+            side = self.image_encoder.config.image_size
+            nothing = torch.zeros(1, 3, side, side, device=latents.device)
+            zero = self.clip_hidden(nothing)  # zero after normalisation (D10)
             masks = F.interpolate(alpha.flatten(0, 1)[:, None].float() / 255, size=latents.shape[-2:], mode="area")
-        return self.adapter.encode(
-            hidden.unflatten(0, (count, subjects)),
-            zero,
-            latents.unflatten(0, (count, subjects)),
-            masks.unflatten(0, (count, subjects)),
-            present,
-        )
+        return self.adapter.encode(hidden, zero, latents, masks.unflatten(0, present.shape), present)
 
     def encode_batch(self, batch: Sample) -> tuple[Sample, EncodedSubjects]:
         """A training batch with one row per target, and the subjects of each row; references are encoded once."""
@@ -164,6 +157,16 @@ class PersonalStage(DiffusionStage):
                 f"base.dtype {str(self.unet.dtype).removeprefix('torch.')} trains in bf16 only: say --precision bf16, "
                 "or set base.dtype to float32 in the recipe"
             )
+
+    def encoders_ahead(self) -> dict[str, dict[str, Callable[[Tensor], Tensor]]]:
+        references = {"reference_latents": self.latents, "reference_hidden": self.seen_by_clip}
+        return super().encoders_ahead() | {
+            "references": {name: of_pictures(encode) for name, encode in references.items()}
+        }
+
+    def seen_by_clip(self, pixels: Tensor) -> Tensor:
+        """`clip_hidden` of pixels (B, 3, H, W) in [-1, 1]."""
+        return self.clip_hidden(self.clip_pixels(pixels))
 
     def clip_hidden(self, pixels: Tensor) -> Tensor:
         """Penultimate hidden states (B, P, d) of the image encoder for normalised pixels (B, 3, h, w)."""
@@ -192,7 +195,6 @@ class PersonalStage(DiffusionStage):
             generator,
             text=text,
             text_drop=text_drop,
-            foreground_weight=self.options.foreground_weight,
             attention_kwargs={"subject_conditioning": conditioning},
         )
 

@@ -60,9 +60,9 @@ class Stage(nn.Module, ABC):
     def fetch(self) -> Callable[[int], Sample]:
         """A picklable pure function from a stream position to a sample."""
 
-    def encoders_ahead(self) -> dict[str, tuple[str, Callable[[Tensor], Tensor]]]:
-        """What frozen encoders can make once of samples that are kept in memory: {key of a batch: (key of what they
-        make of it, the encoder)}. The stage takes the one for the other."""
+    def encoders_ahead(self) -> dict[str, dict[str, Callable[[Tensor], Tensor]]]:
+        """What can be made once of samples that are kept in memory: {key of a batch: {key of what is made of it: a
+        function of a batch's value}}. The stage takes those for the first."""
         return {}
 
     def held_out(self) -> Callable[[int], Sample]:
