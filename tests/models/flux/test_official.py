@@ -30,8 +30,9 @@ from .official_tiny import (
     ids,
 )
 
-CLOSE = 1e-5
-"""Largest difference, relative to the largest value: rounding in fp32."""
+CLOSE = 2e-5
+"""Largest difference, relative to the largest value: rounding in fp32. The numbers are of another CPU, and each sums in
+an order of its own: an Intel Xeon with AMX differs by up to 1.3e-5."""
 
 
 @cache
