@@ -133,10 +133,10 @@ class PersonalStage(DiffusionStage):
         self.check_precision()
         alpha, present = batch["reference_alpha"], batch["present"]
         with torch.no_grad():
-            if "reference_latents" in batch:
-                hidden, latents = batch["reference_hidden"], batch["reference_latents"]
-            else:
-                hidden, latents = (of_pictures(make)(batch["references"]) for make in (self.seen_by_clip, self.latents))
+            made = batch
+            if "references" in batch:
+                made = {name: encode(batch["references"]) for name, encode in self.reference_encoders().items()}
+            hidden, latents = made["reference_hidden"], made["reference_latents"]
             side = self.image_encoder.config.image_size
             nothing = torch.zeros(1, 3, side, side, device=latents.device)
             zero = self.clip_hidden(nothing)  # zero after normalisation (D10)
@@ -159,10 +159,11 @@ class PersonalStage(DiffusionStage):
             )
 
     def encoders_ahead(self) -> dict[str, dict[str, Callable[[Tensor], Tensor]]]:
-        references = {"reference_latents": self.latents, "reference_hidden": self.seen_by_clip}
-        return super().encoders_ahead() | {
-            "references": {name: of_pictures(encode) for name, encode in references.items()}
-        }
+        return super().encoders_ahead() | {"references": self.reference_encoders()}
+
+    def reference_encoders(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """{key of a batch: what makes its value of `references`}: the frozen sides of both branches."""
+        return {"reference_latents": of_pictures(self.latents), "reference_hidden": of_pictures(self.seen_by_clip)}
 
     def seen_by_clip(self, pixels: Tensor) -> Tensor:
         """`clip_hidden` of pixels (B, 3, H, W) in [-1, 1]."""
