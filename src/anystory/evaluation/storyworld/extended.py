@@ -28,7 +28,8 @@ from anystory.storyworld.attribute_classifier.classifier import SHIPPED, Attribu
 __all__ = ["GROUP_MEASURES", "evaluate_groups"]
 
 GROUP_MEASURES = (
-    "identity", "fine", "leak", "prompt", "count", "doubled", "pose asked", "copied pose", "refined 100", "background",
+    "identity", "fine", "leak", "prompt", "count", "eyes", "doubled", "pose asked", "copied pose", "refined 100",
+    "background",
 )  # fmt: skip
 """Columns, from left to right."""
 
@@ -67,7 +68,7 @@ def evaluate_groups(
     drawing = draw_groups(groups, number, level=level, split=split, size=size, picture=side)
     cases = listed_cases(drawing, number * len(groups), classifier, level)
     weights = weight_hashes({"model": resolve_model(model), "judge": classifier_folder or SHIPPED})
-    key = f"{sorted(weights.items())} {level} {split} groups {[case.group for case in cases]}"
+    key = f"{sorted(weights.items())} {level} {split} eyes groups {[case.group for case in cases]}"
     if out is not None and not overwrite:
         check_kept(out, variants, cases, settings, key)
     with only_writer(out) if out is not None else nullcontext():

@@ -58,7 +58,7 @@ def evaluate(
     drawing = draw_cases(number, level=level, split=split, size=classifier.config.size, picture=picture_side(pipe))
     cases = listed_cases(drawing, number, classifier, level)
     weights = weight_hashes({"model": resolve_model(model), "judge": classifier_folder or SHIPPED})
-    key = f"{sorted(weights.items())} {level} {split} sharpness"
+    key = f"{sorted(weights.items())} {level} {split} sharpness eyes"
     if out is not None and not overwrite:
         check_kept(out, variants, cases, settings, key)
     with only_writer(out) if out is not None else nullcontext():

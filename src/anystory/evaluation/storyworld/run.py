@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from anystory.engine.backends.backgrounds import shared_noise
 from anystory.evaluation.bootstrap import Scores
 from anystory.evaluation.storyworld.cases import Case, instance_masks
+from anystory.evaluation.storyworld.eyes import eyes_scores
 from anystory.evaluation.storyworld.group_scores import add_backgrounds, group_scores, read_all
 from anystory.evaluation.storyworld.scores import routing_scores, score, sharpness_score
 from anystory.evaluation.storyworld.variants import Variant
@@ -92,6 +93,7 @@ def run_row(
         for row, (i, reading) in enumerate(zip(chosen, read_all(classifier, small, batch, owned), strict=True)):
             found = group_scores(cases[i], reading, most) if grouped else score(cases[i], reading)
             found |= sharpness_score(pixels[row], batch[row].true)
+            found |= eyes_scores(batch[row], reading, pixels[row])
             if routing is not None:
                 found |= routing_scores(cases[i], reading, _routed(routing, row, size))
             scores[i] = found

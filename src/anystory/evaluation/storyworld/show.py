@@ -35,7 +35,7 @@ def print_results(results: Results, console: Console) -> None:
             every,
         ),
         (
-            "Prompt: kinds, poses, place, light as asked for; number of characters; sharpness against true scenes",
+            "Prompt: kinds, poses, place, light as asked for; their number; both eyes; sharpness against true scenes",
             PROMPT_COLUMNS,
             every,
         ),

@@ -34,7 +34,7 @@ IDENTITY_COLUMNS = (
     Column("leak alike", "leak", ("alike",)),
     Column("leak three", "leak", ("three",)),
 )
-PROMPT_COLUMNS = (*(Column(name, name) for name in PROMPT), Column("count", "count"), Column("sharpness", "sharpness"))
+PROMPT_COLUMNS = tuple(Column(name, name) for name in (*PROMPT, "count", "eyes", "sharpness"))
 ROUTING_COLUMNS = tuple(
     Column(f"{kind} {moment} %", f"{kind} {moment}") for kind in ("coarse", "refined") for moment in MOMENTS
 )

@@ -46,6 +46,11 @@ def draw_head(figure: CharacterFigure) -> None:
             _hat(figure)
 
 
+def eyes_glow(kind: str) -> bool:
+    """Whether a kind has light eyes on a dark screen, and no pupils."""
+    return _head(kind, turned=False).face.glowing
+
+
 def _hat(figure: CharacterFigure) -> None:
     canvas, headwear = figure.canvas, figure.identity.headwear
     x, y, size = _head(figure.identity.kind, figure.bones.side).crown
