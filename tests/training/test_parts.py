@@ -100,10 +100,10 @@ def test_details_weigh_on_characters_only() -> None:
     prediction, target = torch.zeros(1, 2, 1, 2), torch.zeros(1, 2, 1, 2)
     target[..., 0] = 1.0
     mask, detail = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[3.0, 5.0]]])
-    loss, plain = weighted_mse(prediction, target, mask, 2.0, detail=detail)
+    loss, plain = weighted_mse(prediction, target, mask, 2.0 + detail)
     assert plain == 0.5
     assert loss == pytest.approx(6 / 7)
-    assert weighted_mse(prediction, target, mask, 0.0, detail=detail)[0] == pytest.approx(4 / 5)
+    assert weighted_mse(prediction, target, mask, detail)[0] == pytest.approx(4 / 5)
 
 
 def test_contrastive_loss_is_low_for_matching_pairs_and_counts_hits() -> None:

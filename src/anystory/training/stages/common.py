@@ -205,24 +205,23 @@ def weighted_mse(
     prediction: Tensor,
     target: Tensor,
     foreground: Tensor,
-    extra: float,
+    extra: float | Tensor,
     sample_weight: Tensor | None = None,
-    detail: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Mean squared error with `1 + extra + detail` weight on characters and 1 elsewhere, and the plain one for the log.
+    """Mean squared error with `1 + extra` weight on characters and 1 elsewhere, and the plain one for the log.
 
-    `foreground` is (B, H, W) in [0, 1] at any size, `detail` (B, h, w) of at least 0 at the prediction's. These weights
-    average to one, so the learning rate keeps its meaning; `sample_weight` (B,), the noise level's own, multiplies the
-    error as it is.
+    `foreground` is (B, H, W) in [0, 1] at any size, `extra` a number of at least 0 or a map of such (B, h, w) at the
+    prediction's. These weights average to one, so the learning rate keeps its meaning; `sample_weight` (B,), the noise
+    level's own, multiplies the error as it is.
     """
     error = (prediction.float() - target.float()).square().mean(dim=1)
     plain = error.mean()
     if sample_weight is not None:
         error = error * sample_weight[:, None, None]
-    if extra == 0 and detail is None:
+    if not isinstance(extra, Tensor) and extra == 0:
         return error.mean() if sample_weight is not None else plain, plain.detach()
     area = F.interpolate(foreground[:, None].float(), size=error.shape[-2:], mode="area")[:, 0]
-    weight = 1 + area * (extra if detail is None else extra + detail)
+    weight = 1 + area * extra
     return (error * weight).sum() / weight.sum(), plain.detach()
 
 

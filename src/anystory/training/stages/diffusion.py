@@ -117,15 +117,15 @@ class DiffusionStage(Stage):
         predicted = unet_output(self.unet, noisy, t, (hidden, pooled), self.sizes(batch), attention_kwargs)
         gamma = self.options.min_snr_gamma
         weight = None if gamma is None else self.schedule.min_snr_weight(t, gamma)
-        characters, extra = batch["instances"] > 0, self.options.foreground_weight
-        return weighted_mse(predicted, target, characters, extra, weight, self.detail(batch))
+        return weighted_mse(predicted, target, batch["instances"] > 0, self.extra_weight(batch), weight)
 
-    def detail(self, batch: Sample) -> Tensor | None:
-        """The weight (B, h, w) of the batch's details, where they have one: from its own, or from its pictures."""
-        weight = self.options.detail_weight
-        if not weight:
-            return None
-        return weight * (batch["detail"] if "detail" in batch else self._detail(to_pixels(batch["image"])))
+    def extra_weight(self, batch: Sample) -> float | Tensor:
+        """What characters weigh besides 1: alike, or (B, h, w) with their details, known ahead or from the pictures."""
+        o = self.options
+        if not o.detail_weight:
+            return o.foreground_weight
+        detail = batch["detail"] if "detail" in batch else self._detail(to_pixels(batch["image"]))
+        return o.foreground_weight + o.detail_weight * detail
 
     def _detail(self, pixels: Tensor) -> Tensor:
         return picture_detail(pixels, (self.latent_size, self.latent_size))
