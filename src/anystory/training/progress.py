@@ -10,8 +10,6 @@ from rich.progress import TextColumn
 from anystory.progress import LoggedBar
 from anystory.training.state.train_state import Progress
 
-__all__ = ["LoggedBar", "TrainingProgress"]
-
 
 class TrainingProgress(LoggedBar):
     """A context that shows how far a stage is, its loss and its speed."""

@@ -14,11 +14,11 @@ from types import TracebackType
 from rich.progress import MofNCompleteColumn
 
 from anystory.process_pool import available_cores
+from anystory.progress import LoggedBar
 from anystory.training.data.memory import SampleMemory
 from anystory.training.data.prerender_settings import Prerender
 from anystory.training.data.stream import Sample, stream_batches, told_worker_deaths
 from anystory.training.launch.stopping import StopRequest, interruption
-from anystory.training.progress import LoggedBar
 
 CHUNK = 8
 """Samples that a process draws at a time."""
