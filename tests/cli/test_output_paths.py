@@ -26,6 +26,7 @@ FOLDERS: dict[str, list[str]] = {
     "train": ["train", "vae", "--out", "{out}"],
     "train cache": ["train", "cache", "mini-128", "--model", "mini", "--out", "{out}"],
     "train export": ["train", "export", "{folder}", "--out", "{out}"],
+    "train average": ["train", "average", "mini", "mini", "--out", "{out}"],
     "adapter init": ["adapter", "init", "--base", "x", "--ip-adapter", "y", "--out", "{out}"],
     "eval": ["eval", "storyworld", "--out", "{out}"],
     "judge train": ["judge", "train", "--steps", "1", "--out", "{out}"],

@@ -21,6 +21,7 @@ from anystory.cli.flags.training import (
     parse_minutes,
 )
 from anystory.cli.terminal.libraries import quiet_libraries
+from anystory.cli.train_average import average
 from anystory.cli.train_cache import cache as write_cache
 from anystory.cli.train_export import export
 from anystory.cli.train_plan import plan
@@ -54,6 +55,7 @@ def _describe() -> None:
 app.command("plan")(plan)
 app.command("cache")(write_cache)
 app.command("export")(export)
+app.command("average")(average)
 
 
 @app.command()
