@@ -203,7 +203,7 @@ def test_what_is_installed_and_named_exists() -> None:
 
 
 def helps() -> list[str]:
-    verbs = [["train", name] for name in ("run", "plan", "export")]
+    verbs = [["train", name] for name in ("run", "plan", "export", "average")]
     verbs += [["data", "build"], ["data", "storyworld"], ["bench", "training"]]
     wide = {"COLUMNS": "200"}
     pages = [CliRunner().invoke(app, [*verb, "--help"], env=wide).output for verb in verbs]
