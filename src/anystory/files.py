@@ -16,6 +16,7 @@ __all__ = [
     "atomic_folder",
     "atomic_write",
     "check_new_file",
+    "check_new_folder",
     "flush_file",
     "flush_folder",
     "fresh_parents",
@@ -90,6 +91,16 @@ def check_new_file(path: Path, *, overwrite: bool) -> None:
         raise IsADirectoryError(EISDIR, "is a folder, not a file", str(path))
     if path.exists() and not path.is_file():
         raise OSError(EINVAL, "is a device or a pipe, not a file that can be written whole", str(path))
+
+
+def check_new_folder(path: Path) -> None:
+    """Refuse a folder (`--out`) that has something in it.
+
+    Raises:
+        ValueError: it has, or a file is in its place.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"--out {path} exists already and is not empty: name another folder")
 
 
 @contextmanager

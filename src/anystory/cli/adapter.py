@@ -16,6 +16,7 @@ from anystory.cli.terminal.libraries import quiet_libraries
 from anystory.engine.limits import MOST_SEED
 from anystory.engine.new_adapter import make_adapter
 from anystory.engine.options import check_dtype
+from anystory.files import check_new_folder
 
 app = typer.Typer(help="Make adapters.", no_args_is_help=True, add_completion=False)
 
@@ -113,8 +114,7 @@ def convert(
 
 def check_fresh(out: Path) -> None:
     """Refuse an output folder that has something in it."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out} exists already and is not empty: name another folder")
+    check_new_folder(out)
     check_out_folder(out)
 
 

@@ -5,7 +5,6 @@ Two runs that began with the same weights often end where what lies between them
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from anystory.files import atomic_folder
+from anystory.files import atomic_folder, check_new_folder
 from anystory.models.saved.checksums import SUMS, write_all_sums
+from anystory.training.model.components import copy_model
 
 _WEIGHTS = "*.safetensors"
 
@@ -40,8 +40,7 @@ def average_models(first: Path, second: Path, out: Path, share: float = 0.5) -> 
     if not 0 <= share <= 1:
         raise ValueError(f"--share must be between 0 and 1, got {share}")
     first, second, out = first.resolve(), second.resolve(), out.resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out} exists already and is not empty: name another folder")
+    check_new_folder(out)
     if out.is_relative_to(first) or out.is_relative_to(second):
         raise ValueError(f"--out {out} lies in a model that is averaged: name a folder outside")
     parts = _parts(first)
@@ -49,7 +48,7 @@ def average_models(first: Path, second: Path, out: Path, share: float = 0.5) -> 
         raise ValueError(f"{first} has weights in {', '.join(parts)}, and {second} in {', '.join(_parts(second))}")
     differing = []
     with atomic_folder(out) as fresh:
-        shutil.copytree(first, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*.tmp", ".saving-*"))
+        copy_model(first, fresh)
         for part in parts:
             files, other = _read(fresh / part), _joined(_read(second / part))
             own = _joined(files)

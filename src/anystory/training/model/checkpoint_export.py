@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from anystory.files import atomic_folder, recover_folder
+from anystory.files import atomic_folder, check_new_folder
 from anystory.precision import default_device
 from anystory.training.launch.devices import computes_in
 from anystory.training.launch.run_file import RunFile, read_run_file
-from anystory.training.model.components import ModelFolder
+from anystory.training.model.components import ModelFolder, copy_model
 from anystory.training.model.exports import INPUTS, note_export, stale_stages
 from anystory.training.recipe import StageName
 from anystory.training.stages import build_stage
@@ -51,8 +50,7 @@ def export_checkpoint(run: Path, out: Path, stage: StageName | None = None, chec
         ValueError: `run` is no run, has no such stage or checkpoint, or a damaged one; `out` is in use.
     """
     run, out = run.resolve(), out.resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out} exists already and is not empty: name another folder")
+    check_new_folder(out)
     if out.is_relative_to(run / "model"):
         raise ValueError(f"--out {out} is where the run writes its model: name a folder outside {run / 'model'}")
     asked = read_run_file(run)
@@ -64,7 +62,7 @@ def export_checkpoint(run: Path, out: Path, stage: StageName | None = None, chec
     try:
         progress, metric = read_progress(found), read_metric(found)
         with atomic_folder(out) as fresh:
-            _copy_model(run / "model", fresh)
+            copy_model(run / "model", fresh)
             built = build_stage(name, ModelFolder(fresh, recipe))
             built.begin(resumed=True)
             parameters = built.freeze_rest()
@@ -130,12 +128,3 @@ def _choose(stage: Path, wanted: str | None) -> Path:
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(STEP))
-
-
-def _copy_model(model: Path, fresh: Path) -> None:
-    """Copy a run's model as it is, without what a run that was killed left half-written in it."""
-    if not model.is_dir():
-        return
-    shutil.copytree(model, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*.tmp", ".saving-*"))
-    for old in fresh.glob(".*.old"):
-        recover_folder(fresh / old.name[1:].removesuffix(".old"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,12 @@ def _try_to_build(recipe: Recipe, part: str, build: Callable[[], object], device
         raise ValueError(f"recipe {recipe.name!r}: {part} lacks {error}") from error
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"recipe {recipe.name!r}: {part} cannot be built: {error}") from error
+
+
+def copy_model(model: Path, fresh: Path) -> None:
+    """Copy a model folder as it is, without what a run that was killed left half-written in it."""
+    if not model.is_dir():
+        return
+    shutil.copytree(model, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*.tmp", ".saving-*"))
+    for old in fresh.glob(".*.old"):
+        recover_folder(fresh / old.name[1:].removesuffix(".old"))
