@@ -14,7 +14,6 @@ from accelerate.utils import DistributedType
 from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from anystory.precision import bf16_is_native
@@ -40,13 +39,6 @@ from anystory.training.trainer import train
 from .test_loop import options
 
 CPU = torch.device("cpu")
-
-
-def test_plain_attention_equals_torchs_own() -> None:
-    query, key, value = torch.randn(3, 2, 4, 16, 8, generator=torch.Generator().manual_seed(0))
-    expected = F.scaled_dot_product_attention(query, key, value)
-    with forward_pass(CPU, "fp32"):
-        assert torch.allclose(F.scaled_dot_product_attention(query, key, value), expected, atol=1e-6)
 
 
 def test_settings_are_given_back_also_after_an_error() -> None:

@@ -24,6 +24,7 @@ from transformers.models.clip.modeling_clip import CLIPMLP
 
 from anystory.models.patch_autoencoder import PatchAutoencoder
 from anystory.precision import bf16_is_native
+from anystory.training.launch.plain_attention import PlainAttention
 
 Precision = Literal["auto", "fp32", "bf16"]
 """`auto`: bf16 where the processor multiplies in it, else fp32. Weights and optimizer stay fp32 in every case."""
@@ -95,14 +96,16 @@ def computes_in(device: torch.device, precision: Precision) -> torch.dtype:
 
 @contextmanager
 def quick_attention(device: torch.device) -> Iterator[None]:
-    """Inside, attention takes the form that trains quickest on `device`."""
+    """Inside, attention takes the form that trains quickest on `device`: on a CPU the plain one."""
     before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
     with ExitStack() as stack:
         if device.type == "cpu":
-            # The name says cuda, the switch serves both: without it the plain form multiplies in fp32.
+            # For what `PlainAttention` leaves to torch. The name says cuda, the switch serves both: without it torch's
+            # plain form multiplies in fp32.
             torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
             stack.callback(torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp, before)
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(PlainAttention())
         yield
 
 
