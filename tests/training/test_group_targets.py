@@ -16,6 +16,7 @@ from anystory.training.model.components import ModelFolder
 from anystory.training.recipe import Recipe, StageName
 from anystory.training.runlog import read_log
 from anystory.training.stages import build_stage
+from anystory.training.stages.personal import filled_slots
 from anystory.training.trainer import train
 
 from .conftest import TINY
@@ -66,6 +67,39 @@ def test_references_encoded_once_teach_what_references_given_again_teach(model: 
     assert found_gradients.keys() == expected_gradients.keys()
     for key, value in expected_gradients.items():
         torch.testing.assert_close(found_gradients[key], value, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+@pytest.mark.parametrize("name", ["encoder", "router"])
+def test_slots_that_nobody_fills_are_not_computed_and_teach_nothing(
+    model: Path, name: StageName, targets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, three = (stage_with(model, name, targets=targets, max_subjects=n) for n in (1, 3))
+    batch = collate([one.fetch()(i) for i in range(2)])
+    assert batch["present"].shape == (2, 1)
+    padded = dict(batch)
+    for key in ("present", "references", "reference_alpha"):
+        padded[key] = torch.cat([batch[key], *[torch.zeros_like(batch[key])] * 2], dim=1)
+    seen: list[int] = []
+    encode = three.encode_subjects
+    monkeypatch.setattr(three, "encode_subjects", lambda b: seen.append(b["present"].shape[1]) or encode(b))
+    expected, expected_gradients = gradients(one, batch)
+    found, found_gradients = gradients(three, padded)
+    assert seen == [1]
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value)
+    for key, value in expected_gradients.items():
+        torch.testing.assert_close(found_gradients[key], value)
+
+
+def test_one_slot_stays_where_no_sample_has_a_subject_and_gaps_stay() -> None:
+    present = torch.zeros(2, 3, dtype=torch.bool)
+    assert filled_slots({"present": present})["present"].shape == (2, 1)
+    present[1, 1] = True
+    kept = filled_slots({"present": present, "reference_alpha": torch.arange(3).expand(2, 3), "caption": ["a", "b"]})
+    assert torch.equal(kept["present"], present[:, :2])
+    assert kept["reference_alpha"].tolist() == [[0, 1]] * 2
+    assert kept["caption"] == ["a", "b"]
 
 
 def test_one_target_is_todays_sample_and_held_out_samples_have_one(model: Path) -> None:

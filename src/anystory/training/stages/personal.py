@@ -54,6 +54,15 @@ class PersonalOptions(DiffusionOptions):
         return self
 
 
+def filled_slots(batch: Sample) -> Sample:
+    """A batch without the slots, at the end, that no sample of it fills: they teach nothing, and every layer with
+    references would carry them along."""
+    used = batch["present"].any(dim=0).nonzero()
+    most = int(used.max()) + 1 if len(used) else 1
+    of_slots = ("present", "references", "reference_alpha", "reference_latents", "reference_hidden")
+    return batch | {key: batch[key][:, :most] for key in of_slots if key in batch}
+
+
 def target_rows(batch: Sample) -> Sample:
     """A batch with T targets a sample as one with one row per target: what is the target's is flattened, who is in the
     sample is repeated, and references, which are encoded already, are left out."""
@@ -144,7 +153,9 @@ class PersonalStage(DiffusionStage):
         return self.adapter.encode(hidden, zero, latents, masks.unflatten(0, present.shape), present)
 
     def encode_batch(self, batch: Sample) -> tuple[Sample, EncodedSubjects]:
-        """A training batch with one row per target, and the subjects of each row; references are encoded once."""
+        """A training batch with one row per target and without empty slots, and the subjects of each row; references
+        are encoded once."""
+        batch = filled_slots(batch)
         encoded, targets = self.encode_subjects(batch), self.options.targets
         if targets == 1:
             return batch, encoded
