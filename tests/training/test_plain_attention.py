@@ -29,8 +29,8 @@ def inputs() -> list[Tensor]:
 
 
 def attention_and_gradients(**arguments: Any) -> list[Tensor]:
-    given = inputs()
-    out = F.scaled_dot_product_attention(*given, **arguments)
+    query, key, value = given = inputs()
+    out = F.scaled_dot_product_attention(query, key, value, **arguments)
     out.square().sum().backward()
     gradients = [one.grad for one in given]
     return [out, *(gradient for gradient in gradients if gradient is not None)]
@@ -64,7 +64,8 @@ def test_it_equals_torchs_own(arguments: dict[str, Any]) -> None:
     ids=["dropout", "causal", "grouped", "an empty row"],
 )
 def test_what_it_does_not_compute_is_left_to_torch(arguments: dict[str, Any]) -> None:
-    assert plain_attention(*inputs(), **arguments) is None
+    query, key, value = inputs()
+    assert plain_attention(query, key, value, **arguments) is None
 
 
 @pytest.mark.parametrize("mask", [None, ALLOWED], ids=["no mask", "a mask"])
@@ -77,7 +78,8 @@ def test_a_forward_pass_takes_it_and_multiplies_in_bf16(mask: Tensor | None) -> 
             seen.append((func.overloadpacket.__name__, args[0].dtype if isinstance(args[0], Tensor) else torch.float32))
             return func(*args, **(kwargs or {}))
 
+    query, key, value = inputs()
     with forward_pass(CPU, "bf16"), Watch():
-        F.scaled_dot_product_attention(*inputs(), attn_mask=mask)
+        F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     assert [dtype for name, dtype in seen if name == "bmm"] == [torch.bfloat16] * 2
     assert {name for name, _ in seen}.isdisjoint({"_safe_softmax", "isneginf"})
